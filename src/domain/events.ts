@@ -1,0 +1,69 @@
+import type { Caller } from './caller.ts';
+import type { Outcome } from './outcome.ts';
+
+/** Milliseconds that each phase of a run took; absent where it did not come to that. */
+export interface Phases {
+  readonly resolve?: number;
+  readonly list?: number;
+  readonly fetch?: number;
+  readonly publish?: number;
+}
+
+/** What happens in the house, for those who watch it. Rooms emit; telemetry subscribes. */
+export type SidecarEvent =
+  | {
+      readonly type: 'reload_finished';
+      readonly caller: Caller;
+      readonly outcome: Outcome;
+      readonly runId: string | null;
+    }
+  | {
+      readonly type: 'run_finished';
+      readonly runId: string;
+      readonly modelUri: string;
+      readonly version: string | null;
+      readonly phases: Phases;
+    }
+  | {
+      readonly type: 'run_failed';
+      readonly runId: string;
+      readonly modelUri: string;
+      readonly version: string | null;
+      readonly phases: Phases;
+      readonly error: Error;
+    }
+  | {
+      readonly type: 'try_failed';
+      readonly what: string;
+      readonly attempt: number;
+      readonly error: Error;
+      readonly retryInMs: number | null;
+    }
+  | {
+      readonly type: 'request_refused';
+      readonly caller: Caller;
+      readonly method: string;
+      readonly path: string;
+      readonly error: Error;
+    }
+  | {
+      readonly type: 'cache_recovered';
+      readonly refs: number;
+      readonly swept: number;
+      readonly dropped: readonly string[];
+    }
+  | { readonly type: 'cache_unusable'; readonly error: Error };
+
+type Listener = (event: SidecarEvent) => void;
+
+export class EventBus {
+  readonly #listeners = new Set<Listener>();
+
+  subscribe(listener: Listener): void {
+    this.#listeners.add(listener);
+  }
+
+  emit(event: SidecarEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}

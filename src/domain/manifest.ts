@@ -1,0 +1,23 @@
+import { createHash } from 'node:crypto';
+
+/** One file of a model. `path` is relative, its parts separated by `/`; `sha256` in lower-case hex. */
+export interface ManifestFile {
+  readonly path: string;
+  readonly size: number;
+  readonly sha256: string;
+}
+
+export interface Manifest {
+  readonly files: readonly ManifestFile[];
+  /** `sha256:` and the hash over the sorted lines `path\0size\0sha256\n`. */
+  readonly digest: string;
+  readonly bytes: number;
+}
+
+export function manifestOf(files: readonly ManifestFile[]): Manifest {
+  const sorted = files.toSorted((a, b) => (a.path < b.path ? -1 : 1));
+  const hash = createHash('sha256');
+  for (const file of sorted) hash.update(`${file.path}\0${file.size}\0${file.sha256}\n`);
+  const bytes = sorted.reduce((sum, file) => sum + file.size, 0);
+  return { files: sorted, digest: `sha256:${hash.digest('hex')}`, bytes };
+}

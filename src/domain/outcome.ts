@@ -1,0 +1,62 @@
+import { z } from 'zod';
+import { ERROR_CODES, type SidecarError } from './errors.ts';
+
+/** From the worst to the best; of several outcomes the worst one speaks for all. */
+const STATUSES = ['failed', 'missing', 'stale', 'loaded', 'unchanged'] as const;
+
+export const WarningSchema = z.object({
+  code: z.enum(ERROR_CODES),
+  message: z.string(),
+  hint: z.string().nullable(),
+});
+
+/** The answer to one reload: flat, under 4 KB, so that it fits where a task's result is stored. */
+export const OutcomeSchema = z.object({
+  status: z.enum(STATUSES),
+  model_uri: z.string(),
+  mlflow_uri: z.string().describe('MLflow’s address, without credentials'),
+  name: z.string().nullable(),
+  version: z.string().nullable(),
+  wanted_version: z.string().nullable().describe('the newer version that could not be given, if known'),
+  previous_version: z.string().nullable().describe('what was published before this call'),
+  changed: z.boolean().describe('another snapshot is published than before this call'),
+  stage: z.string().nullable(),
+  aliases: z.array(z.string()),
+  run_id: z.string().nullable(),
+  model_id: z.string().nullable(),
+  created: z.number().nullable().describe('seconds since 1970'),
+  path: z.string().nullable().describe('the snapshot’s directory: give this to load_model'),
+  ref_path: z.string().nullable().describe('the pointer that moves; resolve it once'),
+  digest: z.string().nullable().describe('sha256 over the sorted lines path NUL size NUL sha256 LF'),
+  files: z.number().int().nullable(),
+  bytes: z.number().int().nullable(),
+  source: z.enum(['mlflow', 'cache']).nullable().describe('where the bytes of this call came from'),
+  age_s: z.number().nullable().describe('seconds since MLflow last confirmed this version'),
+  duration_s: z.number(),
+  attempts: z.number().int().describe('tries that the most retried registry request of this call needed'),
+  breaker: z.null(),
+  refreshing: z.boolean().describe('work goes on in the background'),
+  job_id: z.null(),
+  warning: WarningSchema.nullable(),
+  request_id: z.string(),
+});
+
+export type Outcome = z.infer<typeof OutcomeSchema>;
+export type Warning = z.infer<typeof WarningSchema>;
+export type OutcomeStatus = Outcome['status'];
+
+/** The first of the worst outcomes. */
+export function worstOf(outcomes: readonly [Outcome, ...Outcome[]]): Outcome {
+  return outcomes.reduce((worst, next) =>
+    STATUSES.indexOf(next.status) < STATUSES.indexOf(worst.status) ? next : worst,
+  );
+}
+
+/** Whether a model was given. */
+export function isGiven(outcome: Outcome): boolean {
+  return outcome.path !== null;
+}
+
+export function warningOf(error: SidecarError): Warning {
+  return { code: error.code, message: error.message, hint: error.hint };
+}
