@@ -1,0 +1,69 @@
+/**
+ * Runs `work` with a signal that aborts with its parent or after `ms`, whichever is first, and leaves neither a timer
+ * nor a listener behind.
+ * @throws what `timeoutError` makes, once `ms` milliseconds are over
+ */
+export async function withTimeout<T>(
+  ms: number,
+  parent: AbortSignal,
+  timeoutError: () => Error,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  parent.throwIfAborted();
+  const controller = new AbortController();
+  const follow = () => controller.abort(parent.reason);
+  const timer = setTimeout(() => controller.abort(timeoutError()), ms);
+  parent.addEventListener('abort', follow, { once: true });
+  try {
+    return await work(controller.signal);
+  } catch (error) {
+    if (controller.signal.aborted) throw controller.signal.reason;
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    parent.removeEventListener('abort', follow);
+  }
+}
+
+/** Resolves after `ms` milliseconds; rejects with the signal's reason as soon as that aborts. */
+export async function delay(ms: number, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  const wake = () => reject(signal.reason);
+  signal.addEventListener('abort', wake, { once: true });
+  try {
+    await promise;
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', wake);
+  }
+}
+
+export const TOO_LATE = Symbol('too late');
+
+/** What `promise` gives, or `TOO_LATE` after `ms` milliseconds. The work behind the promise goes on. */
+export async function within<T>(ms: number, promise: Promise<T>): Promise<T | typeof TOO_LATE> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<typeof TOO_LATE>(resolve => {
+    timer = setTimeout(() => resolve(TOO_LATE), Math.max(0, ms));
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What `promise` gives, or the signal's reason as soon as that aborts. The work behind the promise goes on. */
+export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const wake = () => reject(signal.reason);
+  signal.addEventListener('abort', wake, { once: true });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', wake);
+  }
+}
