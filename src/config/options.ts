@@ -1,0 +1,57 @@
+import type { ModelUri } from '../domain/model-uri.ts';
+
+/** As it stands, or in a file that is read again when MLflow refuses what it held. */
+export type Secret = { readonly value: string } | { readonly file: string };
+
+/** What the sidecar shows MLflow. As in MLflow, a user name and password win over a token. */
+export interface CredentialSource {
+  readonly username: Secret | null;
+  readonly password: Secret | null;
+  readonly token: Secret | null;
+}
+
+export interface MlflowOptions {
+  /** `http(s)://host[:port][/prefix]`, without credentials and without a slash at its end; so is `registryUri`. */
+  readonly trackingUri: string;
+  readonly registryUri: string;
+  readonly workspace: string | null;
+  readonly credentials: CredentialSource;
+  readonly tls: {
+    readonly insecure: boolean;
+    readonly serverCertPath: string | null;
+    /** PEM, certificate and key in one file, as MLflow has it. */
+    readonly clientCertPath: string | null;
+  };
+  /** At most 5,000. */
+  readonly tryTimeoutMs: number;
+  /** 1 to 3, the first one included. */
+  readonly attempts: number;
+  readonly proxy: {
+    readonly http: string | null;
+    readonly https: string | null;
+    readonly noProxy: string | null;
+  };
+}
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Everything that can be set, checked. Paths are absolute. */
+export interface Options {
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+  readonly token: string | null;
+  readonly allowedHosts: readonly string[];
+  /** Patterns of model URIs; empty: all. */
+  readonly allow: readonly string[];
+  readonly cacheDir: string;
+  readonly models: readonly ModelUri[];
+  readonly reloadDeadlineS: number;
+  readonly reloadDeadlineMaxS: number;
+  readonly refreshWaitS: number;
+  readonly maxStaleS: number;
+  readonly fileRoots: readonly string[];
+  readonly logLevel: LogLevel;
+  readonly mlflow: MlflowOptions;
+}

@@ -1,0 +1,242 @@
+import * as kinds from './kinds.ts';
+import { LOG_LEVELS } from './options.ts';
+import type { AnyOption, OptionSpec } from './spec.ts';
+import { proxyUrl, upstream } from './upstream.ts';
+
+function option<T, const D>(spec: OptionSpec<T, D>): OptionSpec<T, D> {
+  return spec;
+}
+
+const MAX_SECONDS = 86_400;
+const TEN_YEARS_S = 315_360_000;
+
+/** Every option there is. */
+export const OPTIONS = {
+  trackingUri: option({
+    name: 'MLFLOW_TRACKING_URI',
+    kind: upstream,
+    holdsCredentials: true,
+    fallback: null,
+    shown: 'must be set',
+    meaning: 'MLflow’s address. A user name and password in it are used as basic authentication.',
+  }),
+  registryUri: option({
+    name: 'MLFLOW_REGISTRY_URI',
+    kind: upstream,
+    holdsCredentials: true,
+    fallback: null,
+    shown: 'the tracking URI',
+    meaning: 'The model registry’s address, where it is another one.',
+    why: 'as in MLflow',
+  }),
+  host: option({
+    name: 'SIDECAR_HOST',
+    kind: kinds.listenHost,
+    fallback: '127.0.0.1',
+    meaning: 'The address to listen on. Beyond loopback a token and `SIDECAR_ALLOW` must be set.',
+    why: 'nobody beyond the machine or the pod',
+  }),
+  port: option({
+    name: 'SIDECAR_PORT',
+    kind: kinds.port,
+    fallback: 5080,
+    meaning: 'The port to listen on; 0 for any free one.',
+  }),
+  token: option({
+    name: 'SIDECAR_TOKEN',
+    kind: kinds.bearer,
+    fallback: null,
+    meaning: 'The token that callers must show, as bearer or as the password of basic authentication.',
+    secret: true,
+  }),
+  tokenFile: option({
+    name: 'SIDECAR_TOKEN_FILE',
+    kind: kinds.readableFile,
+    fallback: null,
+    meaning: 'A file that holds the token.',
+  }),
+  allowedHosts: option({
+    name: 'SIDECAR_ALLOWED_HOSTS',
+    kind: kinds.hostPatterns,
+    fallback: [],
+    shown: 'loopback names',
+    meaning:
+      'Further hosts that a request’s `Host` may name, as a comma-separated list; `*` stands for anything.',
+    why: 'a page in a browser must not reach the sidecar through a name of its own',
+  }),
+  allow: option({
+    name: 'SIDECAR_ALLOW',
+    kind: kinds.uriPatterns,
+    fallback: [],
+    shown: 'all, on loopback',
+    meaning:
+      'The model URIs that may be asked for, as a comma-separated list of patterns such as `models:/topic-*`.',
+  }),
+  cacheDir: option({
+    name: 'SIDECAR_CACHE_DIR',
+    kind: kinds.path,
+    fallback: null,
+    shown: '`$XDG_CACHE_HOME/mlflow-sidecar` or `~/.cache/mlflow-sidecar`',
+    meaning: 'Where models are kept.',
+    why: 'the XDG base directory specification',
+  }),
+  config: option({
+    name: 'SIDECAR_CONFIG',
+    kind: kinds.readableFile,
+    fallback: null,
+    meaning: 'A YAML file with options by their keys.',
+    notInFile: true,
+  }),
+  models: option({
+    name: 'SIDECAR_MODELS',
+    kind: kinds.modelUris,
+    fallback: [],
+    meaning: 'The model URIs that a reload without any means, separated by commas.',
+  }),
+  reloadDeadlineS: option({
+    name: 'SIDECAR_RELOAD_DEADLINE_S',
+    kind: kinds.number(0.1, MAX_SECONDS, 's'),
+    fallback: 60,
+    meaning:
+      'Within this a reload answers, from its first byte to its last, where the caller names no `deadline_s`.',
+    why: 'what a task that reloads was planned to wait at most',
+  }),
+  reloadDeadlineMaxS: option({
+    name: 'SIDECAR_RELOAD_DEADLINE_MAX_S',
+    kind: kinds.number(0.1, MAX_SECONDS, 's'),
+    fallback: 600,
+    meaning: 'The longest `deadline_s` that a caller may ask for.',
+    why: 'below the timeouts that usually stand around a task',
+  }),
+  refreshWaitS: option({
+    name: 'SIDECAR_REFRESH_WAIT_S',
+    kind: kinds.number(0, MAX_SECONDS, 's'),
+    fallback: 2,
+    meaning: 'Where a usable model is cached: how long MLflow may take to say which version is wanted.',
+    why: 'forty times what a healthy MLflow takes',
+  }),
+  maxStaleS: option({
+    name: 'SIDECAR_MAX_STALE_S',
+    kind: kinds.number(0, TEN_YEARS_S, 's'),
+    fallback: 604_800,
+    meaning: 'A cached version that MLflow confirmed longer ago is not given.',
+    why: 'a week: an MLflow that breaks on Friday evening is mended on Monday',
+  }),
+  fileRoots: option({
+    name: 'SIDECAR_FILE_ROOTS',
+    kind: kinds.directories,
+    fallback: [],
+    meaning: 'Directories, separated by commas, under which `file:` artifacts may be read.',
+    why: 'a registry must not name just any file of the machine',
+  }),
+  logLevel: option({
+    name: 'SIDECAR_LOG_LEVEL',
+    kind: kinds.oneOf(LOG_LEVELS),
+    fallback: 'info',
+    meaning: 'What is logged, as JSON lines on standard output.',
+  }),
+  username: option({
+    name: 'MLFLOW_TRACKING_USERNAME',
+    kind: kinds.anyText,
+    fallback: null,
+    meaning: 'The user name for MLflow.',
+  }),
+  usernameFile: option({
+    name: 'MLFLOW_TRACKING_USERNAME_FILE',
+    kind: kinds.readableFile,
+    fallback: null,
+    meaning: 'A file that holds it, read again after MLflow answered 401.',
+  }),
+  password: option({
+    name: 'MLFLOW_TRACKING_PASSWORD',
+    kind: kinds.anyText,
+    fallback: null,
+    meaning: 'The password for MLflow.',
+    secret: true,
+  }),
+  passwordFile: option({
+    name: 'MLFLOW_TRACKING_PASSWORD_FILE',
+    kind: kinds.readableFile,
+    fallback: null,
+    meaning: 'A file that holds it, read again after MLflow answered 401.',
+  }),
+  mlflowToken: option({
+    name: 'MLFLOW_TRACKING_TOKEN',
+    kind: kinds.bearer,
+    fallback: null,
+    meaning: 'The bearer token for MLflow; a user name and password win over it.',
+    secret: true,
+  }),
+  mlflowTokenFile: option({
+    name: 'MLFLOW_TRACKING_TOKEN_FILE',
+    kind: kinds.readableFile,
+    fallback: null,
+    meaning: 'A file that holds it, read again after MLflow answered 401.',
+  }),
+  insecureTls: option({
+    name: 'MLFLOW_TRACKING_INSECURE_TLS',
+    kind: kinds.flag,
+    fallback: false,
+    meaning: 'Take any certificate of MLflow’s.',
+    why: 'as in MLflow',
+  }),
+  serverCertPath: option({
+    name: 'MLFLOW_TRACKING_SERVER_CERT_PATH',
+    kind: kinds.readableFile,
+    fallback: null,
+    shown: 'Node’s authorities',
+    meaning: 'A PEM file with the authorities to trust for MLflow.',
+  }),
+  clientCertPath: option({
+    name: 'MLFLOW_TRACKING_CLIENT_CERT_PATH',
+    kind: kinds.readableFile,
+    fallback: null,
+    meaning: 'A PEM file with the certificate and key to show MLflow.',
+  }),
+  requestTimeoutS: option({
+    name: 'MLFLOW_HTTP_REQUEST_TIMEOUT',
+    kind: kinds.number(0.001, MAX_SECONDS, 's'),
+    fallback: 5,
+    meaning: 'How long one try of a registry request may take; at most 5 s are used.',
+    why: 'so that three tries fit into 30 s',
+  }),
+  maxRetries: option({
+    name: 'MLFLOW_HTTP_REQUEST_MAX_RETRIES',
+    kind: kinds.integer(0, 1_000),
+    fallback: 2,
+    meaning: 'How often a registry request is tried again; at most 2 times.',
+    why: 'three tries in all',
+  }),
+  workspace: option({
+    name: 'MLFLOW_WORKSPACE',
+    kind: kinds.matching('2 to 63 of a–z, 0–9 and inner "-"', /^[a-z0-9][-a-z0-9]{0,61}[a-z0-9]$/),
+    fallback: null,
+    meaning: 'MLflow’s workspace.',
+  }),
+  httpProxy: option({
+    name: 'HTTP_PROXY',
+    kind: proxyUrl,
+    holdsCredentials: true,
+    fallback: null,
+    meaning: 'The proxy for an MLflow at `http:`. In lower case too, which wins.',
+    environmentOnly: true,
+  }),
+  httpsProxy: option({
+    name: 'HTTPS_PROXY',
+    kind: proxyUrl,
+    holdsCredentials: true,
+    fallback: null,
+    meaning: 'The proxy for an MLflow at `https:`. In lower case too, which wins.',
+    environmentOnly: true,
+  }),
+  noProxy: option({
+    name: 'NO_PROXY',
+    kind: kinds.anyText,
+    fallback: null,
+    meaning: 'Hosts that are asked without a proxy, separated by commas. In lower case too, which wins.',
+    environmentOnly: true,
+  }),
+};
+
+/** The table's rows, in the order in which users meet them. */
+export const OPTION_SPECS: readonly AnyOption[] = Object.values(OPTIONS);

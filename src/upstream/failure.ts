@@ -1,0 +1,89 @@
+import { errnoOf, SidecarError } from '../domain/errors.ts';
+import { parseRetryAfter } from '../policy/backoff.ts';
+import type { UpstreamResponse } from './transport.ts';
+
+const TIMEOUTS = new Set([
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_BODY_TIMEOUT',
+  'ETIMEDOUT',
+]);
+
+const WORDS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'connection refused',
+  ECONNRESET: 'connection reset',
+  ENOTFOUND: 'the host name is unknown',
+  EAI_AGAIN: 'the host name could not be looked up',
+  EHOSTUNREACH: 'no route to the host',
+  ENETUNREACH: 'the network is unreachable',
+  UND_ERR_CONNECT_TIMEOUT: 'no connection within 3 s',
+  UND_ERR_HEADERS_TIMEOUT: 'no answer within 120 s',
+  UND_ERR_SOCKET: 'the connection was closed before the answer was whole',
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'the answer was shorter than it said',
+};
+
+/** Why no whole answer came, in words. */
+export function reasonOf(error: unknown): string {
+  const code = errnoOf(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return WORDS[code] ?? (code === '' ? message : `${message} (${code})`);
+}
+
+/** The error for an exchange that broke: nobody there, a broken connection, TLS that does not hold, or too slow. */
+export function connectionError(what: string, error: unknown): SidecarError {
+  if (error instanceof SidecarError) return error;
+  if (TIMEOUTS.has(errnoOf(error))) {
+    return new SidecarError('mlflow_timeout', `${what}: ${reasonOf(error)}.`, { cause: error });
+  }
+  return new SidecarError('mlflow_unreachable', `${what}: ${reasonOf(error)}.`, {
+    hint: hintOf(error),
+    cause: error,
+  });
+}
+
+function hintOf(error: unknown): string {
+  const code = errnoOf(error);
+  if (/CERT|SIGNED|TLS|SSL/.test(code)) {
+    return 'Name the CA bundle in MLFLOW_TRACKING_SERVER_CERT_PATH; http or https must match what the server speaks.';
+  }
+  return 'Check that MLflow runs and that MLFLOW_TRACKING_URI is its address as seen from here.';
+}
+
+/**
+ * The error for an answer with a status that is no success. Whether a 4xx has a meaning is for the caller to say first.
+ * @param message the upstream's own words, if it gave any
+ */
+export function statusError(what: string, response: UpstreamResponse, message: string | null): SidecarError {
+  const { statusCode: status, headers } = response;
+  const said = message === null ? '' : ` (${message})`;
+  if (status === 401 || status === 403) return deniedError(what, status, said);
+  if (status >= 300 && status < 400) return redirectError(what, status);
+  return new SidecarError(
+    status === 408 ? 'mlflow_timeout' : 'mlflow_error',
+    `${what}: HTTP ${status}${said}.`,
+    {
+      retryAfterS: parseRetryAfter(singleHeader(headers['retry-after']), Date.now()) ?? undefined,
+    },
+  );
+}
+
+function deniedError(what: string, status: number, said: string): SidecarError {
+  const hint = said.includes('Invalid Host header')
+    ? 'MLflow checks the Host header: start it with --allowed-hosts naming the host in MLFLOW_TRACKING_URI.'
+    : 'Check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and their permissions.';
+  return new SidecarError('access_denied', `${what}: refused with HTTP ${status}${said}.`, { hint });
+}
+
+function redirectError(what: string, status: number): SidecarError {
+  return new SidecarError(
+    'mlflow_error',
+    `${what}: redirected (HTTP ${status}); redirects are not followed.`,
+    {
+      hint: 'Set MLFLOW_TRACKING_URI to the address that it redirects to, if that one is MLflow.',
+    },
+  );
+}
+
+export function singleHeader(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}

@@ -1,0 +1,99 @@
+import { SidecarError } from '../domain/errors.ts';
+import { connectionError, singleHeader, statusError } from './failure.ts';
+import { discard, type UpstreamResponse } from './transport.ts';
+
+/** An answer's status and body, parsed as JSON but not yet as anything. */
+export interface JsonAnswer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+/**
+ * Reads an answer that must be MLflow's JSON: a success, or an error in MLflow's own shape.
+ * @param maxBytes more than this is refused unread
+ * @throws SidecarError `mlflow_error`, `access_denied`, `mlflow_unreachable` or `mlflow_timeout`
+ */
+export async function readJson(
+  what: string,
+  response: UpstreamResponse,
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<JsonAnswer> {
+  const status = response.statusCode;
+  const encoding = singleHeader(response.headers['content-encoding']) ?? 'identity';
+  if (encoding !== 'identity') {
+    discard(response);
+    throw new SidecarError(
+      'mlflow_error',
+      `${what}: the answer is compressed (${encoding}), which was not asked for.`,
+    );
+  }
+  const text = await readText(what, response, maxBytes, signal);
+  const body = parse(text);
+  if (body === undefined || !isMlflowAnswer(status, body)) throw notMlflow(what, response, text);
+  if (status >= 200 && status < 300) return { status, body };
+  if (isDefinite(status)) return { status, body };
+  throw statusError(what, response, mlflowMessage(body));
+}
+
+/** A 400 or 404 in MLflow's own shape is its definite word; what it means depends on the question. */
+function isDefinite(status: number): boolean {
+  return status === 400 || status === 404;
+}
+
+function isMlflowAnswer(status: number, body: unknown): boolean {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) return false;
+  return (status >= 200 && status < 300) || 'error_code' in body;
+}
+
+function notMlflow(what: string, response: UpstreamResponse, text: string): SidecarError {
+  const { statusCode: status } = response;
+  const start = text.slice(0, 200).replace(/\s+/g, ' ').trim();
+  if (status < 200 || (status >= 300 && status !== 404 && status !== 400)) {
+    return statusError(what, response, start === '' ? null : start);
+  }
+  return new SidecarError(
+    'mlflow_error',
+    `${what}: HTTP ${status}, but the answer is not MLflow's JSON: "${start}".`,
+    {
+      hint: 'Check that MLFLOW_TRACKING_URI is the address of MLflow itself, with its path prefix if it has one.',
+    },
+  );
+}
+
+export function mlflowMessage(body: unknown): string | null {
+  const known = typeof body === 'object' && body !== null && 'message' in body;
+  return known && typeof body.message === 'string' ? body.message.slice(0, 300) : null;
+}
+
+async function readText(
+  what: string,
+  response: UpstreamResponse,
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of response.body) {
+      const bytes = Buffer.from(chunk);
+      size += bytes.byteLength;
+      if (size > maxBytes) {
+        throw new SidecarError('mlflow_error', `${what}: the answer is larger than ${maxBytes} bytes.`);
+      }
+      chunks.push(bytes);
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    throw connectionError(what, error);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

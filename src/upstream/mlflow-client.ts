@@ -1,0 +1,86 @@
+import type { Clock } from '../domain/clock.ts';
+import { SidecarError } from '../domain/errors.ts';
+import type { Credentials } from './credentials.ts';
+import { connectionError } from './failure.ts';
+import { discard, type Transport, type UpstreamRequest, type UpstreamResponse } from './transport.ts';
+
+/** For whom and how long an exchange is made. */
+export interface Call {
+  readonly signal: AbortSignal;
+  /** The caller's own credential; null for the sidecar's. */
+  readonly authorization: string | null;
+}
+
+export interface MlflowClientOptions {
+  readonly transport: Transport;
+  readonly credentials: Credentials;
+  readonly workspace: string | null;
+  /** Only they get a credential: an artifact address comes from outside and may be anybody's. */
+  readonly trustedOrigins: ReadonlySet<string>;
+  readonly clock: Clock;
+}
+
+/** One try of one exchange with MLflow, with its headers; retries are above it. */
+export class MlflowClient {
+  readonly #options: MlflowClientOptions;
+
+  constructor(options: MlflowClientOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Sends once, and once more if the sidecar's own credential was refused and its file holds another by now.
+   * @throws SidecarError `mlflow_unreachable` or `mlflow_timeout`; any HTTP status is an answer
+   */
+  async send(
+    what: string,
+    request: Omit<UpstreamRequest, 'signal' | 'headers'>,
+    call: Call,
+  ): Promise<UpstreamResponse> {
+    const response = await this.#sendOnce(what, request, call);
+    if (response.statusCode !== 401 || call.authorization !== null) return response;
+    if (!(await this.#options.credentials.renew())) return response;
+    discard(response);
+    return await this.#sendOnce(what, request, call);
+  }
+
+  async #sendOnce(
+    what: string,
+    request: Omit<UpstreamRequest, 'signal' | 'headers'>,
+    call: Call,
+  ): Promise<UpstreamResponse> {
+    const headers = await this.#headers(request, call);
+    try {
+      return await this.#options.transport.request({ ...request, headers, signal: call.signal });
+    } catch (error) {
+      call.signal.throwIfAborted();
+      throw connectionError(what, error);
+    }
+  }
+
+  async #headers(
+    request: Pick<UpstreamRequest, 'url' | 'body'>,
+    call: Call,
+  ): Promise<Record<string, string>> {
+    const trusted = this.#options.trustedOrigins.has(request.url.origin);
+    const authorization = trusted ? (call.authorization ?? (await this.#ownHeader())) : null;
+    return {
+      'user-agent': 'mlflow-sidecar',
+      ...(authorization === null ? {} : { authorization }),
+      ...(this.#options.workspace === null || !trusted
+        ? {}
+        : { 'x-mlflow-workspace': this.#options.workspace }),
+      ...(request.body === undefined ? {} : { 'content-type': 'application/json' }),
+    };
+  }
+
+  async #ownHeader(): Promise<string | null> {
+    try {
+      return await this.#options.credentials.header();
+    } catch (error) {
+      throw new SidecarError('access_denied', `The credential's file cannot be read: ${String(error)}`, {
+        cause: error,
+      });
+    }
+  }
+}
