@@ -1,0 +1,67 @@
+import { createReadStream } from 'node:fs';
+import { lstat, open, readdir, realpath } from 'node:fs/promises';
+import { isAbsolute, join, relative } from 'node:path';
+import { errnoOf, SidecarError } from '../domain/errors.ts';
+import type { Call } from '../upstream/mlflow-client.ts';
+import type { ArtifactSource, Entry, OpenFile } from './source.ts';
+
+/** A directory that the sidecar can read itself, below one that the operator named. Links that lead out are refused. */
+export class LocalFiles implements ArtifactSource {
+  readonly root: string;
+  readonly #allowedRoots: readonly string[];
+
+  /** @param allowedRoots absolute paths, from SIDECAR_FILE_ROOTS */
+  constructor(root: string, allowedRoots: readonly string[]) {
+    this.root = root;
+    this.#allowedRoots = allowedRoots;
+  }
+
+  async list(dir: string, call: Call): Promise<readonly Entry[]> {
+    call.signal.throwIfAborted();
+    const real = await this.#resolve(dir);
+    if (real === null || !(await lstat(real)).isDirectory()) return [];
+    const names = await readdir(real);
+    return await Promise.all(names.map(name => this.#entry(dir, name)));
+  }
+
+  async open(path: string, call: Call): Promise<OpenFile> {
+    const real = await this.#resolve(path);
+    if (real === null) throw new SidecarError('artifact_missing', `The artifact file ${path} is not there.`);
+    const handle = await open(real);
+    const { size } = await handle.stat();
+    const body = createReadStream(real, { fd: handle, signal: call.signal });
+    return { body, length: size, close: () => void body.on('error', () => undefined).destroy() };
+  }
+
+  async #entry(dir: string, name: string): Promise<Entry> {
+    const real = await this.#resolve(join(dir, name));
+    if (real === null) throw new SidecarError('artifact_missing', `The artifact ${name} leads nowhere.`);
+    const stats = await lstat(real);
+    return { name, isDir: stats.isDirectory(), size: stats.isDirectory() ? null : stats.size };
+  }
+
+  /** The real path, or null where there is nothing. */
+  async #resolve(path: string): Promise<string | null> {
+    const real = await realpath(join(this.root, path)).catch(nullIfAbsent);
+    if (real === null) return null;
+    const roots = await Promise.all(this.#allowedRoots.map(root => realpath(root).catch(nullIfAbsent)));
+    if (roots.some(root => root !== null && isInside(root, real))) return real;
+    throw new SidecarError(
+      'unsafe_path',
+      `${join(this.root, path)} is outside the directories that may be read.`,
+      {
+        hint: 'Name its directory in SIDECAR_FILE_ROOTS if models may be read from there.',
+      },
+    );
+  }
+}
+
+function isInside(root: string, path: string): boolean {
+  const steps = relative(root, path);
+  return steps !== '..' && !steps.startsWith('../') && !isAbsolute(steps);
+}
+
+function nullIfAbsent(error: unknown): null {
+  if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return null;
+  throw error;
+}

@@ -1,0 +1,152 @@
+import { z } from 'zod';
+import { type ErrorCode, SidecarError } from '../domain/errors.ts';
+import type { EventBus } from '../domain/events.ts';
+import { type RetryPlan, retry } from '../policy/retry.ts';
+import { reasonOf, singleHeader, statusError } from '../upstream/failure.ts';
+import { mlflowMessage, readJson } from '../upstream/json.ts';
+import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
+import { discard, type UpstreamResponse } from '../upstream/transport.ts';
+import type { ArtifactSource, Entry, OpenFile } from './source.ts';
+
+/** A directory of 100,000 names is about 8 MB. */
+const MAX_LISTING_BYTES = 16 * 1024 * 1024;
+/** An object store behind MLflow may list slowly; the run's deadline still stands over it. */
+const LISTING_PLAN: RetryPlan = { attempts: 3, tryTimeoutMs: 30_000, budgetMs: 120_000 };
+const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'mlflow_unreachable',
+  'mlflow_timeout',
+  'mlflow_error',
+]);
+
+const Listing = z.object({
+  files: z
+    .array(
+      z.object({
+        path: z.string(),
+        is_dir: z.boolean().nullish(),
+        file_size: z
+          .union([z.number().int().nonnegative(), z.string().regex(/^\d+$/).transform(Number)])
+          .nullish(),
+      }),
+    )
+    .nullish(),
+});
+
+/** MLflow's own artifact server, for `mlflow-artifacts:` and `http(s):` roots. */
+export class MlflowArtifacts implements ArtifactSource {
+  readonly root: string;
+  readonly #client: MlflowClient;
+  readonly #events: EventBus;
+  readonly #endpoint: string;
+  readonly #segments: readonly string[];
+
+  /**
+   * @param endpoint the address up to and with `/mlflow-artifacts/artifacts`
+   * @param segments the decoded segments of the root below it
+   */
+  constructor(client: MlflowClient, events: EventBus, endpoint: string, segments: readonly string[]) {
+    this.#client = client;
+    this.#events = events;
+    this.#endpoint = endpoint;
+    this.#segments = segments;
+    this.root = [endpoint, ...segments].join('/');
+  }
+
+  async list(dir: string, call: Call): Promise<readonly Entry[]> {
+    const what = `The listing of ${this.#name(dir)}`;
+    const url = new URL(this.#endpoint);
+    url.searchParams.set('path', [...this.#segments, ...segmentsOf(dir)].join('/'));
+    const hooks = {
+      isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
+      timeoutError: (ms: number) =>
+        new SidecarError('artifact_timeout', `${what} did not come within ${ms / 1_000} s.`),
+      onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) =>
+        this.#events.emit({ type: 'try_failed', what: url.pathname, attempt, error, retryInMs }),
+    };
+    return await retry(LISTING_PLAN, hooks, call.signal, async signal => {
+      const response = await this.#client.send(what, { url, method: 'GET' }, { ...call, signal });
+      const answer = await readJson(what, response, MAX_LISTING_BYTES, signal);
+      if (answer.status >= 400) throw missing(what, mlflowMessage(answer.body));
+      return entriesOf(answer.body, what);
+    });
+  }
+
+  async open(path: string, call: Call): Promise<OpenFile> {
+    const what = `The artifact ${this.#name(path)}`;
+    const segments = [...this.#segments, ...segmentsOf(path)].map(encodeURIComponent);
+    const url = new URL(`${this.#endpoint}/${segments.join('/')}`);
+    const response = await this.#client.send(what, { url, method: 'GET' }, call).catch(asArtifactError);
+    assertGiven(what, response);
+    return {
+      body: guarded(what, response.body, call.signal),
+      length: lengthOf(response),
+      close: () => discard(response),
+    };
+  }
+
+  #name(path: string): string {
+    return [...this.#segments, ...segmentsOf(path)].join('/');
+  }
+}
+
+function segmentsOf(path: string): readonly string[] {
+  return path === '' ? [] : path.split('/');
+}
+
+function lengthOf(response: UpstreamResponse): number | null {
+  const header = singleHeader(response.headers['content-length']);
+  return header === undefined ? null : Number(header);
+}
+
+function missing(what: string, said: string | null): SidecarError {
+  return new SidecarError('artifact_missing', `${what} is not there${said === null ? '' : ` (${said})`}.`);
+}
+
+async function* guarded(
+  what: string,
+  body: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    signal.throwIfAborted();
+    throw new SidecarError('artifact_corrupt', `${what} broke off: ${reasonOf(error)}.`, { cause: error });
+  }
+}
+
+function asArtifactError(error: unknown): never {
+  if (!(error instanceof SidecarError) || error.code !== 'mlflow_timeout') throw error;
+  throw new SidecarError('artifact_timeout', error.message, { cause: error });
+}
+
+function entriesOf(body: unknown, what: string): readonly Entry[] {
+  const parsed = Listing.safeParse(body);
+  if (!parsed.success) throw new SidecarError('mlflow_error', `${what} is not one that MLflow gives.`);
+  return (parsed.data.files ?? []).map(file => ({
+    name: file.path,
+    isDir: file.is_dir ?? false,
+    size: file.is_dir ? null : (file.file_size ?? null),
+  }));
+}
+
+function assertGiven(what: string, response: UpstreamResponse): void {
+  const status = response.statusCode;
+  const encoding = singleHeader(response.headers['content-encoding']) ?? 'identity';
+  if (status === 200 && encoding === 'identity') return;
+  discard(response);
+  if (status === 404) throw missing(what, null);
+  if (status >= 300 && status < 400) {
+    throw new SidecarError(
+      'unsafe_path',
+      `${what} redirects to another address (HTTP ${status}), which is not followed.`,
+    );
+  }
+  if (status === 200) {
+    throw new SidecarError(
+      'artifact_corrupt',
+      `${what} came compressed (${encoding}), which was not asked for.`,
+    );
+  }
+  throw statusError(what, response, null);
+}

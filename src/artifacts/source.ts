@@ -1,0 +1,30 @@
+import type { Call } from '../upstream/mlflow-client.ts';
+
+/** One name in a directory. */
+export interface Entry {
+  readonly name: string;
+  readonly isDir: boolean;
+  /** In bytes; null where the store does not say. */
+  readonly size: number | null;
+}
+
+export interface OpenFile {
+  readonly body: AsyncIterable<Uint8Array>;
+  /** What the other side says that it sends, in bytes. */
+  readonly length: number | null;
+  /** Frees what stands behind a body that is not read to its end. */
+  close(): void;
+}
+
+/**
+ * Where the bytes of one artifact root come from. Names and paths are unchecked: they are whatever the other side says.
+ * A directory that is missing, one that is empty and a path that is a file all list as empty.
+ */
+export interface ArtifactSource {
+  /** The artifact root that it was made for. */
+  readonly root: string;
+  /** @param dir relative to the root, `''` for the root itself */
+  list(dir: string, call: Call): Promise<readonly Entry[]>;
+  /** Tries once. The body breaks off with an error where the other side does. */
+  open(path: string, call: Call): Promise<OpenFile>;
+}
