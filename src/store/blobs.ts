@@ -1,0 +1,105 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { SidecarError } from '../domain/errors.ts';
+import type { ManifestFile } from '../domain/manifest.ts';
+import { makeDirectory, syncDirectory, temporaryName } from './durable.ts';
+import type { Layout } from './layout.ts';
+
+export type BlobInfo = Omit<ManifestFile, 'path'>;
+
+/**
+ * File contents by digest. What is being taken in is invisible; a blob that can be seen is whole, on the disk, and was
+ * hashed as it came.
+ */
+export class Blobs {
+  readonly #layout: Layout;
+  readonly #tmp: string;
+
+  constructor(layout: Layout, tmp: string) {
+    this.#layout = layout;
+    this.#tmp = tmp;
+  }
+
+  /**
+   * Takes a body in.
+   * @param size what was promised, in bytes; null where nothing was
+   * @throws SidecarError `artifact_corrupt` where the body is longer or shorter
+   */
+  async ingest(body: AsyncIterable<Uint8Array>, size: number | null): Promise<BlobInfo> {
+    const temporary = temporaryName(this.#tmp);
+    let moved = false;
+    try {
+      const blob = await this.#write(temporary, body, size);
+      moved = await this.#commit(temporary, blob);
+      return blob;
+    } finally {
+      if (!moved) await rm(temporary, { force: true });
+    }
+  }
+
+  async #write(temporary: string, body: AsyncIterable<Uint8Array>, size: number | null): Promise<BlobInfo> {
+    const handle = await open(temporary, 'wx');
+    try {
+      const blob = await copy(body, handle, size);
+      await handle.chmod(0o444);
+      await handle.sync();
+      return blob;
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** Whether the temporary file became the blob; not so where a good one is there, which other versions share. */
+  async #commit(temporary: string, blob: BlobInfo): Promise<boolean> {
+    const path = this.#layout.blob(blob.sha256);
+    if (await isIntact(path, blob)) return false;
+    await makeDirectory(dirname(path), 0o755);
+    await rename(temporary, path);
+    return true;
+  }
+
+  /** Makes these blobs' names survive a power cut; their contents do already. */
+  async sync(blobs: readonly BlobInfo[]): Promise<void> {
+    const directories = new Set(blobs.map(blob => dirname(this.#layout.blob(blob.sha256))));
+    await Promise.all([...directories, this.#layout.blobs].map(syncDirectory));
+  }
+}
+
+async function copy(
+  body: AsyncIterable<Uint8Array>,
+  handle: FileHandle,
+  size: number | null,
+): Promise<BlobInfo> {
+  const hash = createHash('sha256');
+  let written = 0;
+  for await (const chunk of body) {
+    written += chunk.byteLength;
+    if (size !== null && written > size) throw wrongSize(`more than ${size}`, size);
+    hash.update(chunk);
+    await handle.writeFile(chunk);
+  }
+  if (size !== null && written !== size) throw wrongSize(String(written), size);
+  return { size: written, sha256: hash.digest('hex') };
+}
+
+function wrongSize(found: string, expected: number): SidecarError {
+  return new SidecarError(
+    'artifact_corrupt',
+    `An artifact has ${found} bytes, but the listing says ${expected}.`,
+    {
+      hint: 'The transfer was cut, or the artifact was overwritten after it was logged.',
+    },
+  );
+}
+
+/** Whether the file has this size and hash; false where there is none. */
+export async function isIntact(path: string, expected: BlobInfo): Promise<boolean> {
+  const stats = await stat(path).catch(() => null);
+  if (stats === null || stats.size !== expected.size) return false;
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash);
+  return hash.digest('hex') === expected.sha256;
+}

@@ -1,0 +1,72 @@
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdir, open, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { errnoOf } from '../domain/errors.ts';
+
+/** Makes a rename or a new name in this directory survive a power cut. */
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** With exactly this mode, whatever the process' umask is. */
+export async function makeDirectory(path: string, mode: number): Promise<void> {
+  await mkdir(path, { recursive: true });
+  await chmod(path, mode);
+}
+
+/** A name for a temporary file that no crash can leave in the way. */
+export function temporaryName(tmp: string): string {
+  return join(tmp, randomUUID());
+}
+
+/** Replaces a file as a whole: readers see the old text or the new one, and after a power cut one of the two is there. */
+export async function writeFileDurably(path: string, text: string, tmp: string, mode: number): Promise<void> {
+  const temporary = temporaryName(tmp);
+  try {
+    const handle = await open(temporary, 'wx');
+    try {
+      await handle.writeFile(text);
+      await handle.chmod(mode);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(path));
+}
+
+/** Points the symlink `path` to `target`, relatively, by one rename. */
+export async function replaceLink(path: string, target: string, tmp: string): Promise<void> {
+  const temporary = temporaryName(tmp);
+  try {
+    await symlink(relative(dirname(path), target), temporary);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(path));
+}
+
+/** The text of a file, or null where there is none. */
+export async function readIfThere(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isAbsent(error)) return null;
+    throw error;
+  }
+}
+
+export function isAbsent(error: unknown): boolean {
+  return errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR';
+}

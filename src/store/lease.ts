@@ -1,0 +1,82 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { errnoOf } from '../domain/errors.ts';
+
+const HEARTBEAT_MS = 10_000;
+/** Six missed heartbeats: a process on another host, or in another container, that is no longer there. */
+const STALE_MS = 60_000;
+const OWNER_FILE = 'owner.json';
+
+const Owner = z.object({ pid: z.number().int().positive(), host: z.string() });
+
+/** This process' own directory for work in progress; its heartbeat says that the work is alive. */
+export class Lease {
+  readonly dir: string;
+  readonly #timer: NodeJS.Timeout;
+
+  private constructor(dir: string) {
+    this.dir = dir;
+    this.#timer = setInterval(() => void this.#beat(), HEARTBEAT_MS).unref();
+  }
+
+  static async take(tmp: string): Promise<Lease> {
+    const dir = join(tmp, `${process.pid}-${randomUUID()}`);
+    await mkdir(dir, { mode: 0o700 });
+    await writeFile(join(dir, OWNER_FILE), JSON.stringify({ pid: process.pid, host: hostname() }));
+    return new Lease(dir);
+  }
+
+  async release(): Promise<void> {
+    clearInterval(this.#timer);
+    await rm(this.dir, { recursive: true, force: true });
+  }
+
+  async #beat(): Promise<void> {
+    const now = new Date();
+    await utimes(join(this.dir, OWNER_FILE), now, now).catch(() => undefined);
+  }
+}
+
+/** Removes what dead processes left in `tmp`; returns how many leases that were. */
+export async function sweepDeadLeases(tmp: string, now: number): Promise<number> {
+  let swept = 0;
+  for (const name of await readdir(tmp)) {
+    const dir = join(tmp, name);
+    if (await isAlive(dir, now)) continue;
+    await rm(dir, { recursive: true, force: true });
+    swept++;
+  }
+  return swept;
+}
+
+async function isAlive(dir: string, now: number): Promise<boolean> {
+  const file = join(dir, OWNER_FILE);
+  const beat = await stat(file)
+    .catch(() => stat(dir))
+    .catch(() => null);
+  if (beat === null || now - beat.mtimeMs > STALE_MS) return false;
+  const owner = await ownerOf(file);
+  // A directory that is so new that its owner has not signed it yet is left alone.
+  if (owner === null || owner.host !== hostname()) return true;
+  return owner.pid !== process.pid && isRunning(owner.pid);
+}
+
+async function ownerOf(file: string): Promise<z.infer<typeof Owner> | null> {
+  try {
+    return Owner.parse(JSON.parse(await readFile(file, 'utf8')));
+  } catch {
+    return null;
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errnoOf(error) === 'EPERM';
+  }
+}

@@ -1,0 +1,151 @@
+import { dirname } from 'node:path';
+import { formatModelUri, type ModelUri, refKey } from '../domain/model-uri.ts';
+import type { Scope } from '../domain/scope.ts';
+import { makeDirectory, replaceLink, writeFileDurably } from './durable.ts';
+import type { Layout } from './layout.ts';
+import { type Published, type Ref, serializeRef } from './ref-record.ts';
+
+/** A ref as it is kept in memory; `order` is of the registry's answer that it was published or confirmed by. */
+interface Entry {
+  readonly scope: Scope;
+  readonly ref: Ref;
+  readonly order: number;
+}
+
+/**
+ * What every URI points to: in memory for whoever asks, on disk for restarts and for readers. The record is written
+ * before the link is switched, and a restart makes the link follow the record.
+ */
+export class Refs {
+  readonly #layout: Layout;
+  readonly #tmp: string;
+  readonly #onWriteError: (error: Error) => void;
+  readonly #entries = new Map<string, Entry>();
+  readonly #writing = new Map<string, Promise<void>>();
+  readonly #unsaved = new Set<string>();
+
+  constructor(layout: Layout, tmp: string, onWriteError: (error: Error) => void) {
+    this.#layout = layout;
+    this.#tmp = tmp;
+    this.#onWriteError = onWriteError;
+  }
+
+  /** Takes over what recovery found on the disk. */
+  adopt(scope: Scope, ref: Ref): void {
+    this.#entries.set(keyOf(scope, ref.uri), { scope, ref, order: 0 });
+  }
+
+  get(scope: Scope, uri: ModelUri): Ref {
+    return this.#entries.get(keyOf(scope, uri))?.ref ?? { ...UNKNOWN, uri };
+  }
+
+  all(scope: Scope): readonly Ref[] {
+    return [...this.#entries.values()].filter(entry => entry.scope.id === scope.id).map(entry => entry.ref);
+  }
+
+  /** Of all scopes. */
+  everyone(): readonly Ref[] {
+    return [...this.#entries.values()].map(entry => entry.ref);
+  }
+
+  /** @param uri a canonical text */
+  knows(scope: Scope, uri: string): boolean {
+    return this.#entries.has(`${scope.id}\n${uri}`);
+  }
+
+  /**
+   * Makes `published` what readers get; durable when it resolves.
+   * @param order of the registry's answer; an older answer than the one published by is ignored
+   */
+  async publish(
+    scope: Scope,
+    uri: ModelUri,
+    published: Published,
+    order: number,
+    now: number,
+  ): Promise<void> {
+    await this.#exclusively(keyOf(scope, uri), async key => {
+      if (order < this.#order(key)) return;
+      const ref: Ref = { ...this.get(scope, uri), published, confirmedAt: now, refusedAt: null };
+      await this.#write(scope, ref);
+      if (scope.own) await this.#switchLink(ref, published.snapshot);
+      this.#entries.set(key, { scope, ref, order });
+    });
+  }
+
+  /** MLflow says that what is published is wanted. Seen at once, saved in the background. */
+  confirm(scope: Scope, uri: ModelUri, version: Published['version'], order: number, now: number): void {
+    const ref = this.get(scope, uri);
+    if (order < this.#order(keyOf(scope, uri)) || ref.published === null) return;
+    this.#note(
+      scope,
+      { ...ref, published: { ...ref.published, version }, confirmedAt: now, refusedAt: null },
+      order,
+    );
+  }
+
+  /** Notes what MLflow last said, or that it refuses the credential. */
+  note(scope: Scope, uri: ModelUri, news: Partial<Pick<Ref, 'resolved' | 'refusedAt'>>): void {
+    this.#note(scope, { ...this.get(scope, uri), ...news }, this.#order(keyOf(scope, uri)));
+  }
+
+  /** Forgets a snapshot that is not on the disk any more. */
+  unpublish(scope: Scope, uri: ModelUri): void {
+    this.#note(
+      scope,
+      { ...this.get(scope, uri), published: null, confirmedAt: null },
+      this.#order(keyOf(scope, uri)),
+    );
+  }
+
+  /** Resolves when everything noted so far has been saved, or could not be. */
+  async flush(): Promise<void> {
+    await Promise.all(this.#writing.values());
+  }
+
+  #order(key: string): number {
+    return this.#entries.get(key)?.order ?? 0;
+  }
+
+  #note(scope: Scope, ref: Ref, order: number): void {
+    const key = keyOf(scope, ref.uri);
+    this.#entries.set(key, { scope, ref, order });
+    if (this.#unsaved.has(key)) return;
+    this.#unsaved.add(key);
+    this.#exclusively(key, async () => {
+      this.#unsaved.delete(key);
+      await this.#write(scope, this.get(scope, ref.uri));
+    }).catch(this.#onWriteError);
+  }
+
+  async #write(scope: Scope, ref: Ref): Promise<void> {
+    const path = this.#layout.record(scope, refKey(ref.uri));
+    await makeDirectory(dirname(path), 0o755);
+    await writeFileDurably(path, serializeRef(ref, scope.id), this.#tmp, 0o444);
+  }
+
+  async #switchLink(ref: Ref, snapshot: string): Promise<void> {
+    const path = this.#layout.link(refKey(ref.uri));
+    await makeDirectory(dirname(path), 0o755);
+    await replaceLink(path, this.#layout.snapshot(snapshot), this.#tmp);
+  }
+
+  /** One writer a ref at a time, in the order asked for. */
+  #exclusively(key: string, work: (key: string) => Promise<void>): Promise<void> {
+    const before = this.#writing.get(key) ?? Promise.resolve();
+    const done = before.then(() => work(key));
+    const settled = done
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#writing.get(key) === settled) this.#writing.delete(key);
+      });
+    this.#writing.set(key, settled);
+    return done;
+  }
+}
+
+const UNKNOWN = { resolved: null, published: null, confirmedAt: null, refusedAt: null } as const;
+
+function keyOf(scope: Scope, uri: ModelUri): string {
+  return `${scope.id}\n${formatModelUri(uri)}`;
+}

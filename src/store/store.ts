@@ -1,0 +1,70 @@
+import { mkdir } from 'node:fs/promises';
+import type { Clock } from '../domain/clock.ts';
+import type { EventBus } from '../domain/events.ts';
+import type { Manifest } from '../domain/manifest.ts';
+import type { Scope } from '../domain/scope.ts';
+import type { ArtifactRoot } from '../domain/version.ts';
+import { Blobs } from './blobs.ts';
+import { makeDirectory } from './durable.ts';
+import { Layout } from './layout.ts';
+import { Lease, sweepDeadLeases } from './lease.ts';
+import { type FetchedRoot, Manifests } from './manifests.ts';
+import { recoverRefs } from './recover.ts';
+import { Refs } from './refs.ts';
+import { Snapshots } from './snapshots.ts';
+
+/** Where bytes live. Renames give correctness; several processes may share one directory. */
+export class Store {
+  readonly layout: Layout;
+  readonly blobs: Blobs;
+  readonly refs: Refs;
+  readonly #lease: Lease;
+  readonly #snapshots: Snapshots;
+  readonly #manifests: Manifests;
+
+  private constructor(layout: Layout, lease: Lease, events: EventBus) {
+    this.layout = layout;
+    this.#lease = lease;
+    this.blobs = new Blobs(layout, lease.dir);
+    this.refs = new Refs(layout, lease.dir, error => events.emit({ type: 'cache_unusable', error }));
+    this.#snapshots = new Snapshots(layout, lease.dir);
+    this.#manifests = new Manifests(layout, lease.dir);
+  }
+
+  /** Makes the layout, removes what dead processes left, and takes over what is there. */
+  static async open(cacheDir: string, own: Scope, clock: Clock, events: EventBus): Promise<Store> {
+    const layout = new Layout(cacheDir);
+    await mkdir(cacheDir, { recursive: true });
+    for (const dir of layout.shared) await makeDirectory(dir, 0o755);
+    for (const dir of layout.private) await makeDirectory(dir, 0o700);
+    const swept = await sweepDeadLeases(layout.tmp, clock.now());
+    const store = new Store(layout, await Lease.take(layout.tmp), events);
+    const { refs, dropped } = await recoverRefs(layout, own, store.#snapshots, store.#lease.dir);
+    for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
+    events.emit({ type: 'cache_recovered', refs: refs.length, swept, dropped });
+    return store;
+  }
+
+  /** What was fetched of an artifact root, if its snapshot is still there. */
+  async find(scope: Scope, root: ArtifactRoot): Promise<FetchedRoot | null> {
+    const found = await this.#manifests.find(scope, root);
+    return found !== null && (await this.hasSnapshot(found.snapshot)) ? found : null;
+  }
+
+  /** Makes a snapshot of files of which every blob has been taken in; durable when it resolves. */
+  async commit(scope: Scope, root: ArtifactRoot, manifest: Manifest): Promise<FetchedRoot> {
+    await this.blobs.sync(manifest.files);
+    const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
+    await this.#manifests.save(scope, root, fetched);
+    return fetched;
+  }
+
+  async hasSnapshot(id: string): Promise<boolean> {
+    return await this.#snapshots.has(id);
+  }
+
+  async close(): Promise<void> {
+    await this.refs.flush();
+    await this.#lease.release();
+  }
+}
