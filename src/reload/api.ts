@@ -1,0 +1,73 @@
+import type { Caller } from '../domain/caller.ts';
+import type { ModelUri } from '../domain/model-uri.ts';
+import type { Outcome } from '../domain/outcome.ts';
+
+/** One call for one model. Times in milliseconds. */
+export interface ReloadRequest {
+  readonly uri: ModelUri;
+  readonly caller: Caller;
+  /** On the monotonic clock; both count from the first byte of the call. */
+  readonly startedAt: number;
+  readonly deadlineAt: number;
+  readonly refreshWaitMs: number;
+  readonly maxStaleMs: number;
+  readonly force: boolean;
+}
+
+/** Answers within the deadline, always with an outcome; it never throws for what MLflow, the network or the disk do. */
+export interface Reloader {
+  reload(request: ReloadRequest): Promise<Outcome>;
+}
+
+/** What is cached of one URI. Times in seconds. */
+export interface RefSummary {
+  readonly model_uri: string;
+  readonly ref: string;
+  readonly version: string | null;
+  readonly resolved_version: string | null;
+  readonly path: string | null;
+  readonly ref_path: string | null;
+  readonly digest: string | null;
+  readonly files: number | null;
+  readonly bytes: number | null;
+  readonly confirmed_at: number | null;
+  readonly age_s: number | null;
+  readonly last_outcome: {
+    readonly status: Outcome['status'];
+    readonly at: number;
+    readonly warning: Outcome['warning'];
+  } | null;
+}
+
+export interface ModelSummary {
+  readonly name: string;
+  readonly refs: readonly RefSummary[];
+}
+
+export interface RegistryHealth {
+  readonly uri: string;
+  readonly registry_uri: string;
+  /** Seconds since 1970, or null where it has not happened. */
+  readonly last_success_at: number | null;
+  readonly last_failure_at: number | null;
+  readonly last_error: string | null;
+  /** Whether it missed its wait lately and is asked in the background only. */
+  readonly slow: boolean;
+}
+
+export interface CacheState {
+  readonly dir: string;
+  readonly usable: boolean;
+  /** Why not, in words for the operator. */
+  readonly problem: string | null;
+  readonly models: number;
+  readonly bytes: number;
+}
+
+/** What there is to see; none of it asks MLflow or waits for the disk. */
+export interface Catalog {
+  /** Of the sidecar's own credential, or of the caller's. */
+  models(caller: Caller): readonly ModelSummary[];
+  registry(): RegistryHealth;
+  cache(): CacheState;
+}

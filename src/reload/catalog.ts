@@ -1,0 +1,100 @@
+import type { Caller } from '../domain/caller.ts';
+import type { Clock } from '../domain/clock.ts';
+import type { EventBus } from '../domain/events.ts';
+import { formatModelUri, refKey } from '../domain/model-uri.ts';
+import type { Outcome } from '../domain/outcome.ts';
+import { type Scope, scopeOf } from '../domain/scope.ts';
+import type { Cache } from '../store/cache.ts';
+import type { Ref } from '../store/ref-record.ts';
+import type { Store } from '../store/store.ts';
+import type { CacheState, Catalog, ModelSummary, RefSummary, RegistryHealth } from './api.ts';
+import type { RegistryWatch } from './registry-watch.ts';
+
+export interface CatalogOptions {
+  readonly cache: Cache;
+  readonly cacheDir: string;
+  readonly watch: RegistryWatch;
+  readonly registryUri: string;
+  readonly workspace: string | null;
+  readonly clock: Clock;
+  readonly events: EventBus;
+}
+
+type LastOutcome = NonNullable<RefSummary['last_outcome']>;
+
+/** Remembers only what is on the disk as a ref, so that asking for names that do not exist fills no memory. */
+export class CachedModels implements Catalog {
+  readonly #options: CatalogOptions;
+  readonly #lastOutcomes = new Map<string, LastOutcome>();
+
+  constructor(options: CatalogOptions) {
+    this.#options = options;
+    options.events.subscribe(event => {
+      if (event.type === 'reload_finished') this.#remember(this.#scope(event.caller), event.outcome);
+    });
+  }
+
+  models(caller: Caller): readonly ModelSummary[] {
+    const store = this.#options.cache.opened;
+    if (store === null) return [];
+    const scope = this.#scope(caller);
+    const byName = Map.groupBy(store.refs.all(scope), ref => refKey(ref.uri).name);
+    return [...byName]
+      .map(([name, refs]) => ({ name, refs: refs.map(ref => this.#summary(store, scope, ref)) }))
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  registry(): RegistryHealth {
+    return this.#options.watch.health();
+  }
+
+  cache(): CacheState {
+    const { cache, cacheDir } = this.#options;
+    const published = (cache.opened?.refs.everyone() ?? []).flatMap(ref => ref.published ?? []);
+    const bySnapshot = new Map(published.map(({ snapshot, bytes }) => [snapshot, bytes]));
+    const bytes = [...bySnapshot.values()].reduce((sum, size) => sum + size, 0);
+    return {
+      dir: cacheDir,
+      usable: cache.problem === null,
+      problem: cache.problem,
+      models: published.length,
+      bytes,
+    };
+  }
+
+  #scope(caller: Caller): Scope {
+    return scopeOf(this.#options.registryUri, this.#options.workspace, caller.authorization);
+  }
+
+  #remember(scope: Scope, outcome: Outcome): void {
+    const { status, warning, model_uri } = outcome;
+    const isKnown = this.#options.cache.opened?.refs.knows(scope, model_uri) ?? false;
+    if (!isKnown) return;
+    this.#lastOutcomes.set(`${scope.id} ${model_uri}`, {
+      status,
+      warning,
+      at: this.#options.clock.now() / 1_000,
+    });
+  }
+
+  #summary(store: Store, scope: Scope, ref: Ref): RefSummary {
+    const { published, confirmedAt } = ref;
+    const key = refKey(ref.uri);
+    const uri = formatModelUri(ref.uri);
+    const ageMs = confirmedAt === null ? null : this.#options.clock.now() - confirmedAt;
+    return {
+      model_uri: uri,
+      ref: key.ref,
+      version: published?.version.version ?? null,
+      resolved_version: ref.resolved?.version ?? null,
+      path: published === null ? null : store.layout.snapshot(published.snapshot),
+      ref_path: published !== null && scope.own ? store.layout.link(key) : null,
+      digest: published?.digest ?? null,
+      files: published?.files ?? null,
+      bytes: published?.bytes ?? null,
+      confirmed_at: confirmedAt === null ? null : confirmedAt / 1_000,
+      age_s: ageMs === null ? null : Math.max(0, ageMs) / 1_000,
+      last_outcome: this.#lastOutcomes.get(`${scope.id} ${uri}`) ?? null,
+    };
+  }
+}

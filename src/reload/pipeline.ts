@@ -1,0 +1,151 @@
+import type { Clock } from '../domain/clock.ts';
+import { toSidecarError } from '../domain/errors.ts';
+import type { EventBus } from '../domain/events.ts';
+import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
+import type { Scope } from '../domain/scope.ts';
+import { isSameVersion } from '../domain/version.ts';
+import type { RegistryCall } from '../registry/client.ts';
+import type { Registry } from '../registry/registry.ts';
+import type { Resolution } from '../registry/resolution.ts';
+import type { Store } from '../store/store.ts';
+import { type Fetcher, stopwatch } from './fetcher.ts';
+import type { RegistryWatch } from './registry-watch.ts';
+import { Run, type RunProgress, type RunResult } from './run.ts';
+
+/** One wish, as the run behind it needs it. */
+export interface Job {
+  readonly uri: ModelUri;
+  readonly scope: Scope;
+  readonly authorization: string | null;
+  readonly force: boolean;
+}
+
+export interface PipelineOptions {
+  readonly registry: Registry;
+  readonly fetcher: Fetcher;
+  readonly watch: RegistryWatch;
+  readonly clock: Clock;
+  readonly events: EventBus;
+  /** Aborts when the process ends. */
+  readonly stop: AbortSignal;
+}
+
+/** What a run does: resolve → have it? → fetch → publish. */
+export class Pipeline {
+  readonly #options: PipelineOptions;
+  #lastOrder = 0;
+
+  constructor(options: PipelineOptions) {
+    this.#options = options;
+  }
+
+  newRun(store: Store, job: Job): Run {
+    const run: Run = new Run(async progress => {
+      const event = { runId: run.id, modelUri: formatModelUri(job.uri) };
+      try {
+        const result = await this.#work(store, job, progress);
+        this.#options.events.emit({
+          type: 'run_finished',
+          ...event,
+          version: wantedBy(run),
+          phases: run.phases,
+        });
+        return result;
+      } catch (error) {
+        const failure = toSidecarError(error);
+        this.#options.events.emit({
+          type: 'run_failed',
+          ...event,
+          version: wantedBy(run),
+          phases: run.phases,
+          error: failure,
+        });
+        throw failure;
+      }
+    });
+    return run;
+  }
+
+  async #work(store: Store, job: Job, progress: RunProgress): Promise<RunResult> {
+    const order = ++this.#lastOrder;
+    const elapsed = stopwatch(this.#options.clock);
+    const resolution = await this.#resolve(store, job, progress);
+    progress.took({ resolve: elapsed() });
+    const { version, fault } = resolution;
+    const { published } = store.refs.get(job.scope, job.uri);
+    if (!job.force && published !== null && isSameVersion(published.version, version)) {
+      store.refs.confirm(job.scope, job.uri, version, order, this.#options.clock.now());
+      return { status: 'unchanged', source: 'cache' };
+    }
+    if (fault !== null) throw fault;
+    return await this.#obtain(store, job, resolution, order, progress);
+  }
+
+  async #resolve(store: Store, job: Job, progress: RunProgress): Promise<Resolution> {
+    const { registry, clock } = this.#options;
+    try {
+      const resolution = await registry.resolve(job.uri, this.#call(job, progress));
+      store.refs.note(job.scope, job.uri, {
+        resolved: { version: resolution.version.version, at: clock.now() },
+      });
+      progress.resolved(resolution);
+      return resolution;
+    } catch (error) {
+      this.#noteRefusal(store, job, error);
+      throw error;
+    }
+  }
+
+  async #obtain(
+    store: Store,
+    job: Job,
+    { version, root }: Resolution,
+    order: number,
+    progress: RunProgress,
+  ): Promise<RunResult> {
+    const { registry, fetcher, clock } = this.#options;
+    const artifacts = root ?? (await registry.locate(version, this.#call(job, progress)));
+    const { fetched, source, phases } = await fetcher.obtain(store, { ...job, root: artifacts });
+    progress.took(phases);
+    const { snapshot, manifest } = fetched;
+    const published = {
+      version,
+      snapshot,
+      digest: manifest.digest,
+      files: manifest.files.length,
+      bytes: manifest.bytes,
+    };
+    await store.refs.publish(job.scope, job.uri, published, order, clock.now());
+    return { status: 'loaded', source };
+  }
+
+  /** Since when, so that cached versions are not given for ever on a credential that was taken away. */
+  #noteRefusal(store: Store, job: Job, error: unknown): void {
+    const refused = toSidecarError(error).code === 'access_denied';
+    const since = store.refs.get(job.scope, job.uri).refusedAt;
+    if (refused && since === null)
+      store.refs.note(job.scope, job.uri, { refusedAt: this.#options.clock.now() });
+  }
+
+  #call(job: Job, progress: RunProgress): RegistryCall {
+    const { watch, clock, stop } = this.#options;
+    let askedAt = 0;
+    return {
+      signal: stop,
+      authorization: job.authorization,
+      onTry: attempt => {
+        askedAt = clock.monotonic();
+        progress.tried(attempt);
+      },
+      onTryFailed: error => {
+        watch.failed(error);
+        progress.tryFailed(error);
+      },
+      onAnswered: () => watch.answered(clock.monotonic() - askedAt),
+    };
+  }
+}
+
+function wantedBy(run: Run): string | null {
+  return run.resolution?.version.version ?? null;
+}

@@ -1,0 +1,97 @@
+import { randomUUID } from 'node:crypto';
+import { type SidecarError, toSidecarError } from '../domain/errors.ts';
+import type { Phases } from '../domain/events.ts';
+import type { Resolution } from '../registry/resolution.ts';
+
+/** How a run ended well. */
+export interface RunResult {
+  readonly status: 'loaded' | 'unchanged';
+  readonly source: 'mlflow' | 'cache';
+}
+
+/** What the work behind a run tells it as it goes. */
+export interface RunProgress {
+  resolved(resolution: Resolution): void;
+  tried(attempt: number): void;
+  tryFailed(error: SidecarError): void;
+  took(phases: Phases): void;
+}
+
+type Work = (progress: RunProgress) => Promise<RunResult>;
+
+/** One piece of work that callers join: they wait for it as long as they like, and it goes on without them. */
+export class Run {
+  readonly id = randomUUID();
+  /** Which version is wanted; rejects where the registry names none. */
+  readonly resolved: Promise<Resolution>;
+  readonly done: Promise<RunResult>;
+  readonly #work: Work;
+  readonly #resolved = Promise.withResolvers<Resolution>();
+  readonly #done = Promise.withResolvers<RunResult>();
+  #resolution: Resolution | null = null;
+  #lastFailure: SidecarError | null = null;
+  #attempts = 0;
+  #phases: Phases = {};
+  #isOver = false;
+
+  constructor(work: Work) {
+    this.#work = work;
+    this.resolved = this.#resolved.promise;
+    this.done = this.#done.promise;
+    // Callers may have left; a failure is told by the run's own event.
+    this.resolved.catch(() => undefined);
+    this.done.catch(() => undefined);
+  }
+
+  get resolution(): Resolution | null {
+    return this.#resolution;
+  }
+
+  get phases(): Phases {
+    return this.#phases;
+  }
+
+  /** Tries that the most retried request needed so far. */
+  get attempts(): number {
+    return this.#attempts;
+  }
+
+  /** The last try that failed, though a later one may yet succeed. */
+  get lastFailure(): SidecarError | null {
+    return this.#lastFailure;
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  async start(): Promise<void> {
+    try {
+      this.#done.resolve(await this.#work(this.#progress()));
+    } catch (error) {
+      const failure = toSidecarError(error);
+      this.#resolved.reject(failure);
+      this.#done.reject(failure);
+    } finally {
+      this.#isOver = true;
+    }
+  }
+
+  #progress(): RunProgress {
+    return {
+      resolved: resolution => {
+        this.#resolution = resolution;
+        this.#resolved.resolve(resolution);
+      },
+      tried: attempt => {
+        this.#attempts = Math.max(this.#attempts, attempt);
+      },
+      tryFailed: error => {
+        this.#lastFailure = error;
+      },
+      took: phases => {
+        this.#phases = { ...this.#phases, ...phases };
+      },
+    };
+  }
+}

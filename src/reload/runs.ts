@@ -1,0 +1,36 @@
+import type { Run } from './run.ts';
+
+/**
+ * Lets callers share runs without giving any of them an answer that is older than its call: whoever comes while the
+ * registry is being asked joins the next question, which is asked when this one has been answered. "A reload after a
+ * training means the new model" holds only so.
+ */
+export class Runs {
+  readonly #asking = new Map<string, { readonly next: Run | null }>();
+
+  /** @param key equal for calls that the same question answers */
+  join(key: string, make: () => Run): Run {
+    const asking = this.#asking.get(key);
+    if (asking === undefined) return this.#begin(key, make());
+    if (asking.next !== null) return asking.next;
+    const next = make();
+    this.#asking.set(key, { next });
+    return next;
+  }
+
+  #begin(key: string, run: Run): Run {
+    this.#asking.set(key, { next: null });
+    void run.start();
+    run.resolved.then(
+      () => this.#goOn(key),
+      () => this.#goOn(key),
+    );
+    return run;
+  }
+
+  #goOn(key: string): void {
+    const next = this.#asking.get(key)?.next ?? null;
+    if (next === null) this.#asking.delete(key);
+    else this.#begin(key, next);
+  }
+}
