@@ -56,7 +56,7 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
     catalog: core.catalog,
     clock,
     events,
-    settings: { ...options, mlflowUri: options.mlflow.trackingUri },
+    settings: options,
     isReady: () => ({ ready: core.cache.problem === null, problem: core.cache.problem }),
     version: await packageVersion(),
   });

@@ -1,7 +1,7 @@
 /** Who asks. */
 export interface Caller {
   readonly requestId: string;
-  /** Airflow's correlation, by log field (`dag_id`, `run_id`, `task_id`, `try_number`, `map_index`). */
+  /** Airflow's correlation, by log field (`dag_id`, `dag_run_id`, `task_id`, `try_number`, `map_index`). */
   readonly airflow: Readonly<Record<string, string>>;
   /** The caller's own `Authorization` for MLflow; null where the sidecar asks with its own credential. */
   readonly authorization: string | null;

@@ -122,9 +122,9 @@ export class Pipeline {
   /** Since when, so that cached versions are not given for ever on a credential that was taken away. */
   #noteRefusal(store: Store, job: Job, error: unknown): void {
     const refused = toSidecarError(error).code === 'access_denied';
-    const since = store.refs.get(job.scope, job.uri).refusedAt;
-    if (refused && since === null)
-      store.refs.note(job.scope, job.uri, { refusedAt: this.#options.clock.now() });
+    const { published, refusedAt } = store.refs.get(job.scope, job.uri);
+    if (!refused || published === null || refusedAt !== null) return;
+    store.refs.note(job.scope, job.uri, { refusedAt: this.#options.clock.now() });
   }
 
   #call(job: Job, progress: RunProgress): RegistryCall {

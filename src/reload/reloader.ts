@@ -19,6 +19,8 @@ import { type Fallback, judgeUnobtained, judgeUnresolved, type Verdict } from '.
 
 /** A disk that does not say within this time whether a snapshot is there does not hold up whoever asks. */
 const DISK_WAIT_MS = 200;
+/** A healthy MLflow takes 5 to 45 ms; a caller that waits for less than this says nothing about it. */
+const TELLING_WAIT_MS = 100;
 
 export interface ReloaderOptions {
   readonly pipeline: Pipeline;
@@ -130,7 +132,7 @@ export class DeadlineReloader implements Reloader {
       const resolution = await within(this.#msUntil(waitUntil), c.run.resolved);
       if (resolution === TOO_LATE) {
         const reason = this.#noAnswer(c, waitUntil - startedAt);
-        watch.missedWait(reason);
+        if (waitUntil - startedAt >= TELLING_WAIT_MS) watch.missedWait(reason);
         return stale(reason, c);
       }
       const result = await within(this.#msUntil(deadlineAt), c.run.done);

@@ -1,0 +1,18 @@
+import express, { type Express } from 'express';
+import { beginCall } from './call.ts';
+import type { HttpDeps } from './deps.ts';
+import { hostGuard, tokenGuard } from './guards.ts';
+import { refuse } from './problem.ts';
+import { addApi, addProbes, noRoute } from './routes.ts';
+
+/** The HTTP API. The guards stand before every route but the probes, so that a stranger learns not even what exists. */
+export function createHttpApp(deps: HttpDeps): Express {
+  const app = express();
+  app.disable('x-powered-by').disable('etag').disable('query parser').enable('case sensitive routing');
+  app.use(beginCall(deps));
+  addProbes(app, deps);
+  app.use(hostGuard(deps.settings.allowedHosts), tokenGuard(deps.settings.token));
+  addApi(app, deps);
+  app.use(noRoute, refuse(deps));
+  return app;
+}

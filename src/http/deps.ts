@@ -1,0 +1,30 @@
+import type { Clock } from '../domain/clock.ts';
+import type { EventBus } from '../domain/events.ts';
+import type { ModelUri } from '../domain/model-uri.ts';
+import type { Catalog, Reloader } from '../reload/api.ts';
+
+export interface HttpSettings {
+  /** What a caller must show; null lets everyone in and sends the caller's own `Authorization` on to MLflow. */
+  readonly token: string | null;
+  /** Host names or patterns of them that requests may be meant for, besides loopback ones; `*` is any. */
+  readonly allowedHosts: readonly string[];
+  /** Patterns of canonical model URIs that may be asked for; empty allows everything. */
+  readonly allow: readonly string[];
+  /** What a reload that names no model is for. */
+  readonly models: readonly ModelUri[];
+  readonly reloadDeadlineS: number;
+  readonly reloadDeadlineMaxS: number;
+  readonly refreshWaitS: number;
+  readonly maxStaleS: number;
+}
+
+export interface HttpDeps {
+  readonly reloader: Reloader;
+  readonly catalog: Catalog;
+  readonly clock: Clock;
+  readonly events: EventBus;
+  readonly settings: HttpSettings;
+  /** Whether callers may be sent here, and if not, why; asked on every probe, so it must not wait. */
+  readonly isReady: () => { readonly ready: boolean; readonly problem: string | null };
+  readonly version: string;
+}

@@ -1,0 +1,70 @@
+import type { Express, RequestHandler } from 'express';
+import { SidecarError } from '../domain/errors.ts';
+import { formatModelUri } from '../domain/model-uri.ts';
+import type { HttpDeps } from './deps.ts';
+import { FaultyRequest } from './faults.ts';
+import { createOpenApi } from './openapi.ts';
+import { sendProblem } from './problem.ts';
+import { nameFaults, reloadAny, reloadModel } from './reload.ts';
+import { sendJson } from './send.ts';
+
+/** What answers a kubelet, which comes with the pod's address and no token. */
+export function addProbes(app: Express, deps: HttpDeps): void {
+  get(app, '/healthz', (_req, res) => sendJson(res, 200, { status: 'ok' }));
+  get(app, '/readyz', (req, res) => {
+    const { ready, problem } = deps.isReady();
+    if (ready) return sendJson(res, 200, { status: 'ready' });
+    // 503, whatever the code says: the state passes, and a probe takes nothing else for "not yet".
+    sendProblem(req, res, new SidecarError('internal', problem ?? 'The sidecar is not ready.'), 503);
+  });
+}
+
+export function addApi(app: Express, deps: HttpDeps): void {
+  app.route('/v1/reload').post(reloadAny(deps)).all(onlyAllows('POST'));
+  app.route('/v1/models/:name/reload').post(reloadModel(deps)).all(onlyAllows('POST'));
+  get(app, '/v1/models', (_req, res) =>
+    sendJson(res, 200, { models: deps.catalog.models(res.locals.call.caller) }),
+  );
+  get(app, '/v1/models/:name', (req, res) => {
+    const { name } = req.params;
+    const model = deps.catalog.models(res.locals.call.caller).find(known => known.name === name);
+    if (model) return sendJson(res, 200, model);
+    const faults = nameFaults(name);
+    if (faults.length > 0) throw new FaultyRequest(faults);
+    throw new SidecarError('not_found', `Nothing of a model ${JSON.stringify(name)} is cached.`, {
+      hint: 'GET /v1/models lists what is.',
+    });
+  });
+  addStatus(app, deps);
+  const openApi = createOpenApi(deps);
+  get(app, '/openapi.json', (_req, res) => sendJson(res, 200, openApi));
+}
+
+function addStatus(app: Express, { catalog, clock, settings, version }: HttpDeps): void {
+  const startedAt = clock.monotonic();
+  const models = settings.models.map(formatModelUri);
+  get(app, '/v1/status', (_req, res) => {
+    const uptime = Math.round(clock.monotonic() - startedAt) / 1000;
+    const mlflow = catalog.registry();
+    sendJson(res, 200, { version, uptime_s: uptime, mlflow, breaker: null, cache: catalog.cache(), models });
+  });
+}
+
+function get(app: Express, path: string, handler: RequestHandler<{ name: string }>): void {
+  app.route(path).get(handler).all(onlyAllows('GET, HEAD'));
+}
+
+function onlyAllows(methods: string): RequestHandler {
+  return (req, res) => {
+    res.set('Allow', methods);
+    throw new SidecarError('method_not_allowed', `${req.method} is not allowed here.`, {
+      hint: `Use ${methods}.`,
+    });
+  };
+}
+
+export const noRoute: RequestHandler = req => {
+  throw new SidecarError('not_found', `There is no ${req.path.slice(0, 200)} here.`, {
+    hint: 'GET /openapi.json lists what there is.',
+  });
+};

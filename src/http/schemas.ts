@@ -1,0 +1,104 @@
+import { z } from 'zod';
+import { OutcomeSchema, WarningSchema } from '../domain/outcome.ts';
+import type { CacheState, ModelSummary, RegistryHealth } from '../reload/api.ts';
+
+/** What answers look like. They are not parsed by these schemas, only described; the types keep them true. */
+export const AnswerSchema = OutcomeSchema.meta({ id: 'Outcome' });
+const CodeSchema = WarningSchema.shape.code.meta({ id: 'Code' });
+const seconds1970 = z.number().nullable().describe('seconds since 1970');
+
+const RefSchema = z.object({
+  model_uri: z.string(),
+  ref: z.string(),
+  version: z.string().nullable(),
+  resolved_version: z
+    .string()
+    .nullable()
+    .describe('what MLflow last said; differs while a newer version is on its way'),
+  path: z.string().nullable(),
+  ref_path: z.string().nullable(),
+  digest: z.string().nullable(),
+  files: z.number().int().nullable(),
+  bytes: z.number().int().nullable(),
+  confirmed_at: seconds1970,
+  age_s: z.number().nullable().describe('seconds since MLflow last confirmed this version'),
+  last_outcome: z
+    .object({
+      status: OutcomeSchema.shape.status,
+      at: z.number().describe('seconds since 1970'),
+      warning: WarningSchema.nullable(),
+    })
+    .nullable(),
+});
+
+export const ModelSchema = z
+  .object({
+    name: z.string(),
+    refs: z.array(RefSchema),
+  })
+  .meta({ id: 'Model' }) satisfies z.ZodType<ModelSummary>;
+
+export const ModelsSchema = z.object({ models: z.array(ModelSchema) });
+
+const RegistrySchema = z.object({
+  uri: z.string(),
+  registry_uri: z.string(),
+  last_success_at: seconds1970,
+  last_failure_at: seconds1970,
+  last_error: z.string().nullable(),
+  slow: z.boolean().describe('missed its wait lately, and is asked in the background only'),
+}) satisfies z.ZodType<RegistryHealth>;
+
+const CacheSchema = z.object({
+  dir: z.string(),
+  usable: z.boolean(),
+  problem: z.string().nullable(),
+  models: z.number().int(),
+  bytes: z.number().int(),
+}) satisfies z.ZodType<CacheState>;
+
+export const StatusSchema = z
+  .object({
+    version: z.string(),
+    uptime_s: z.number(),
+    mlflow: RegistrySchema,
+    breaker: z.null(),
+    cache: CacheSchema,
+    models: z.array(z.string()).describe('the configured model URIs'),
+  })
+  .meta({ id: 'Status' });
+
+export const ListSchema = z
+  .object({
+    status: OutcomeSchema.shape.status.describe('the worst one’s'),
+    models: z.array(AnswerSchema),
+    duration_s: z.number(),
+  })
+  .meta({ id: 'Outcomes' });
+
+const problemMembers = {
+  type: z.literal('about:blank'),
+  title: z.string(),
+  detail: z.string(),
+  code: CodeSchema,
+  hint: z.string().nullable().describe('what can be done about it'),
+};
+
+export const ProblemSchema = z
+  .object({
+    ...problemMembers,
+    status: z.number().int(),
+    faults: z
+      .array(z.object({ field: z.string(), message: z.string() }))
+      .optional()
+      .describe('of a 400: everything that is wrong'),
+  })
+  .meta({ id: 'Problem' });
+
+/** With `on_failure=fail`; `status` is the outcome's. */
+export const FailedOutcomeSchema = z
+  .object({ ...problemMembers, ...OutcomeSchema.shape })
+  .meta({ id: 'FailedOutcome' });
+export const FailedListSchema = z
+  .object({ ...problemMembers, ...ListSchema.shape })
+  .meta({ id: 'FailedOutcomes' });

@@ -1,0 +1,62 @@
+import { createServer, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Express } from 'express';
+import { errnoOf, HTTP_STATUS_BY_CODE } from '../domain/errors.ts';
+import { requestIdOf } from './call.ts';
+import { problemOf } from './problem.ts';
+
+const LIMITS = {
+  /** A client on the same machine sends its headers at once; one that does not holds a connection. */
+  headersTimeout: 10_000,
+  /** For the whole request with its body of at most 64 KiB: what ends a client that trickles. */
+  requestTimeout: 30_000,
+  /** How late the two above may be noticed. */
+  connectionsCheckingInterval: 1_000,
+  // The guard answers a missing Host, with a request id and a reason.
+  requireHostHeader: false,
+} as const;
+
+const LINGER_MS = 1_000;
+
+/** The server, not yet listening. */
+export function createHttpServer(app: Express): Server {
+  const server = createServer(LIMITS, (req, res) => {
+    req.url = originForm(req.url ?? '/');
+    app(req, res);
+  });
+  // An unknown Expect is no reason for Node's bare 417: it is ignored.
+  server.on('checkExpectation', (req, res: ServerResponse) => server.emit('request', req, res));
+  server.on('clientError', refuseNonHttp);
+  return server;
+}
+
+/** The path and query of a request target: the host of `http://evil/v1/reload` means nothing here. */
+function originForm(target: string): string {
+  if (target.startsWith('/')) return target;
+  const path = target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
+  return path.startsWith('/') ? path : `/${path}`;
+}
+
+/** What Node could not read as a request never reaches the app. */
+function refuseNonHttp(error: Error, socket: Duplex): void {
+  if (!socket.writable) return void socket.destroy();
+  const [code, detail] = REASONS[errnoOf(error)] ?? ['invalid_request', 'The request is not valid HTTP/1.1.'];
+  const status = HTTP_STATUS_BY_CODE[code];
+  const body = JSON.stringify({ ...problemOf(status, code, detail, null), status });
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    'Content-Type: application/problem+json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    `X-Request-Id: ${requestIdOf(undefined)}`,
+    'Cache-Control: no-store',
+    'Connection: close',
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+  // Not at once: with bytes still unread that would be a reset, which can overtake the answer.
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
+}
+
+const REASONS: Readonly<Record<string, readonly ['too_large' | 'invalid_request', string]>> = {
+  HPE_HEADER_OVERFLOW: ['too_large', 'The headers are too large.'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['invalid_request', 'The request did not arrive in time.'],
+};
