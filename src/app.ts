@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import type { Options } from './config/options.ts';
+import { packageVersion } from './config/version.ts';
 import { systemClock as clock } from './domain/clock.ts';
 import { SidecarError } from './domain/errors.ts';
 import type { EventBus } from './domain/events.ts';
@@ -58,7 +58,7 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
     events,
     settings: options,
     isReady: () => ({ ready: core.cache.problem === null, problem: core.cache.problem }),
-    version: await packageVersion(),
+    version: packageVersion(),
   });
   const server = createHttpServer(app);
   try {
@@ -161,9 +161,4 @@ function urlOf(server: Server, host: string): string {
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : '';
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-}
-
-async function packageVersion(): Promise<string> {
-  const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'));
-  return String(version);
 }

@@ -20,24 +20,28 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 /** Files in flight over all runs. */
 export const FILES_IN_FLIGHT = 16;
 
-/**
- * Takes a body in, whole or not at all.
- * @param size what the listing says, in bytes; null where it says nothing
- * @throws SidecarError `artifact_corrupt` where the body has another size
- */
-export type Ingest = (
-  body: AsyncIterable<Uint8Array>,
-  size: number | null,
-) => Promise<Omit<ManifestFile, 'path'>>;
+type Blob = Omit<ManifestFile, 'path'>;
+
+/** Where the files go. */
+export interface Intake {
+  /**
+   * Takes a body in, whole or not at all.
+   * @param size what the listing says, in bytes; null where it says nothing
+   * @throws SidecarError `artifact_corrupt` where the body has another size
+   */
+  take(body: AsyncIterable<Uint8Array>, size: number | null): Promise<Blob>;
+  /** Also wants a file that another run took in. */
+  share(blob: Blob): void;
+}
 
 export interface FetchOptions {
-  readonly ingest: Ingest;
+  readonly intake: Intake;
   /** Shared by all runs. */
   readonly limit: LimitFunction;
   readonly floor: FloorLimits;
   readonly events: EventBus;
   /** A file that two runs want is fetched by one of them. */
-  readonly flight: SingleFlight<Omit<ManifestFile, 'path'>>;
+  readonly flight: SingleFlight<Blob>;
   /** What tells these files from others of the same address: credential, force. */
   readonly flightKey: string;
 }
@@ -81,6 +85,7 @@ async function fetchOne(
 ): Promise<ManifestFile> {
   const key = JSON.stringify([options.flightKey, file.source.root, file.path]);
   const blob = await options.flight.joinOrRedo(key, call.signal, () => download(file, floor, options, call));
+  options.intake.share(blob);
   return { path: file.path, ...blob };
 }
 
@@ -95,7 +100,7 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
     const opened = await file.source.open(file.path, { ...call, signal });
     try {
       assertLength(file, opened.length);
-      return await options.ingest(floor.watch(opened.body), file.size);
+      return await options.intake.take(floor.watch(opened.body), file.size);
     } finally {
       opened.close();
     }

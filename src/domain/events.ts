@@ -16,9 +16,12 @@ export type SidecarEvent =
       readonly caller: Caller;
       readonly outcome: Outcome;
       readonly runId: string | null;
+      /** Of the run that the call waited for, as far as it was by then. */
+      readonly phases: Phases;
     }
   | {
       readonly type: 'run_finished';
+      readonly status: 'loaded' | 'unchanged';
       readonly runId: string;
       readonly modelUri: string;
       readonly version: string | null;

@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { isIPv4 } from 'node:net';
 import type { RequestHandler } from 'express';
+import { isLoopback } from '../config/loopback.ts';
 import { SidecarError } from '../domain/errors.ts';
 import { matchesGlob } from '../domain/glob.ts';
 
@@ -35,12 +35,11 @@ function hostOf(authority: string): string | null {
 }
 
 function isAllowedHost(host: string, allowed: readonly string[]): boolean {
-  return isLoopback(host) || allowed.some(pattern => matchesGlob(pattern.toLowerCase(), host));
-}
-
-function isLoopback(host: string): boolean {
-  if (host === 'localhost' || host.endsWith('.localhost') || host === '::1') return true;
-  return isIPv4(host) && host.startsWith('127.');
+  return (
+    isLoopback(host) ||
+    host.endsWith('.localhost') ||
+    allowed.some(pattern => matchesGlob(pattern.toLowerCase(), host))
+  );
 }
 
 /** Asks for the token as a bearer token, or as the password of Basic with any user. */

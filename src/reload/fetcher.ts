@@ -63,6 +63,7 @@ export class Fetcher {
   async #fetch(store: Store, wanted: Wanted): Promise<Obtained> {
     const limit = new RunLimit(this.#options.clock, this.#options.stop);
     const watch = stopwatch(this.#options.clock);
+    const intake = store.intake();
     const call = { signal: limit.signal, authorization: wanted.authorization };
     try {
       const files = await walk(
@@ -71,15 +72,15 @@ export class Fetcher {
       );
       limit.extendFor(files.reduce((sum, file) => sum + (file.size ?? 0), 0));
       const list = watch();
-      const ingest = store.blobs.ingest.bind(store.blobs);
       const flightKey = `${wanted.scope.id} ${wanted.force}`;
       const shared = { ...this.#options, limit: this.#limit, flight: this.#blobs, flightKey };
-      const fetched = await fetchAll(files, { ...shared, ingest }, call);
+      const fetched = await fetchAll(files, { ...shared, intake }, call);
       const fetch = watch();
-      const committed = await store.commit(wanted.scope, wanted.root, manifestOf(fetched));
+      const committed = await store.commit(wanted.scope, wanted.root, manifestOf(fetched), intake);
       return { fetched: committed, source: 'mlflow', phases: { list, fetch, publish: watch() } };
     } finally {
       limit.dispose();
+      await intake.close();
     }
   }
 }

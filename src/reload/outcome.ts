@@ -23,14 +23,17 @@ const LAZY_LOADED = 'The model will be lazy-loaded on first prediction.';
 /** Writes a call's verdict out as the contract's outcome. */
 export function toOutcome(verdict: Verdict, account: Account, layout: Store['layout'] | null): Outcome {
   const { request, before, after } = account;
+  const { name, version, ...given } = givenFields(verdict, account, layout);
   return {
     status: verdict.kind === 'given' ? verdict.status : verdict.kind,
     model_uri: formatModelUri(request.uri),
     mlflow_uri: account.mlflowUri,
+    name,
+    version,
     wanted_version: 'wanted' in verdict ? verdict.wanted : null,
     previous_version: before?.published?.version.version ?? null,
     changed: (after?.published?.snapshot ?? null) !== (before?.published?.snapshot ?? null),
-    ...givenFields(verdict, account, layout),
+    ...given,
     duration_s: Math.round(account.durationMs) / 1_000,
     attempts: account.attempts,
     breaker: null,

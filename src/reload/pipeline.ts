@@ -47,6 +47,7 @@ export class Pipeline {
         this.#options.events.emit({
           type: 'run_finished',
           ...event,
+          status: result.status,
           version: wantedBy(run),
           phases: run.phases,
         });

@@ -190,7 +190,13 @@ export class DeadlineReloader implements Reloader {
       now: clock.now(),
     };
     const outcome = toOutcome(verdict, account, store?.layout ?? null);
-    events.emit({ type: 'reload_finished', caller: request.caller, outcome, runId: c?.run.id ?? null });
+    events.emit({
+      type: 'reload_finished',
+      caller: request.caller,
+      outcome,
+      runId: c?.run.id ?? null,
+      phases: c?.run.phases ?? {},
+    });
     return outcome;
   }
 }

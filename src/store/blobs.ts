@@ -10,10 +10,12 @@ import type { Layout } from './layout.ts';
 
 export type BlobInfo = Omit<ManifestFile, 'path'>;
 
-/**
- * File contents by digest. What is being taken in is invisible; a blob that can be seen is whole, on the disk, and was
- * hashed as it came.
- */
+/** A file in `tmp/` that may become a blob. */
+export interface StagedBlob extends BlobInfo {
+  readonly path: string;
+}
+
+/** File contents by digest. A blob that can be seen is whole, on the disk, and was hashed as it came. */
 export class Blobs {
   readonly #layout: Layout;
   readonly #tmp: string;
@@ -24,47 +26,48 @@ export class Blobs {
   }
 
   /**
-   * Takes a body in.
+   * Takes a body in, aside: it is hashed, on the disk, and no blob yet.
    * @param size what was promised, in bytes; null where nothing was
    * @throws SidecarError `artifact_corrupt` where the body is longer or shorter
    */
-  async ingest(body: AsyncIterable<Uint8Array>, size: number | null): Promise<BlobInfo> {
-    const temporary = temporaryName(this.#tmp);
-    let moved = false;
+  async stage(body: AsyncIterable<Uint8Array>, size: number | null): Promise<StagedBlob> {
+    const path = temporaryName(this.#tmp);
     try {
-      const blob = await this.#write(temporary, body, size);
-      moved = await this.#commit(temporary, blob);
-      return blob;
-    } finally {
-      if (!moved) await rm(temporary, { force: true });
+      return { path, ...(await write(path, body, size)) };
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
     }
   }
 
-  async #write(temporary: string, body: AsyncIterable<Uint8Array>, size: number | null): Promise<BlobInfo> {
-    const handle = await open(temporary, 'wx');
-    try {
-      const blob = await copy(body, handle, size);
-      await handle.chmod(0o444);
-      await handle.sync();
-      return blob;
-    } finally {
-      await handle.close();
-    }
+  /** Whether a good one is there, which other versions may share. */
+  async has(blob: BlobInfo): Promise<boolean> {
+    return await isIntact(this.#layout.blob(blob.sha256), blob);
   }
 
-  /** Whether the temporary file became the blob; not so where a good one is there, which other versions share. */
-  async #commit(temporary: string, blob: BlobInfo): Promise<boolean> {
-    const path = this.#layout.blob(blob.sha256);
-    if (await isIntact(path, blob)) return false;
+  /** Makes a staged file the blob; one that was there and is damaged is replaced. */
+  async commit(staged: StagedBlob): Promise<void> {
+    const path = this.#layout.blob(staged.sha256);
     await makeDirectory(dirname(path), 0o755);
-    await rename(temporary, path);
-    return true;
+    await rename(staged.path, path);
   }
 
   /** Makes these blobs' names survive a power cut; their contents do already. */
   async sync(blobs: readonly BlobInfo[]): Promise<void> {
     const directories = new Set(blobs.map(blob => dirname(this.#layout.blob(blob.sha256))));
     await Promise.all([...directories, this.#layout.blobs].map(syncDirectory));
+  }
+}
+
+async function write(path: string, body: AsyncIterable<Uint8Array>, size: number | null): Promise<BlobInfo> {
+  const handle = await open(path, 'wx');
+  try {
+    const blob = await copy(body, handle, size);
+    await handle.chmod(0o444);
+    await handle.sync();
+    return blob;
+  } finally {
+    await handle.close();
   }
 }
 

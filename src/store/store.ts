@@ -6,6 +6,7 @@ import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import { Blobs } from './blobs.ts';
 import { makeDirectory } from './durable.ts';
+import { type Intake, Staging } from './intake.ts';
 import { Layout } from './layout.ts';
 import { Lease, sweepDeadLeases } from './lease.ts';
 import { type FetchedRoot, Manifests } from './manifests.ts';
@@ -16,16 +17,16 @@ import { Snapshots } from './snapshots.ts';
 /** Where bytes live. Renames give correctness; several processes may share one directory. */
 export class Store {
   readonly layout: Layout;
-  readonly blobs: Blobs;
   readonly refs: Refs;
   readonly #lease: Lease;
+  readonly #staging: Staging;
   readonly #snapshots: Snapshots;
   readonly #manifests: Manifests;
 
   private constructor(layout: Layout, lease: Lease, events: EventBus) {
     this.layout = layout;
     this.#lease = lease;
-    this.blobs = new Blobs(layout, lease.dir);
+    this.#staging = new Staging(new Blobs(layout, lease.dir));
     this.refs = new Refs(layout, lease.dir, error => events.emit({ type: 'cache_unusable', error }));
     this.#snapshots = new Snapshots(layout, lease.dir);
     this.#manifests = new Manifests(layout, lease.dir);
@@ -51,9 +52,14 @@ export class Store {
     return found !== null && (await this.hasSnapshot(found.snapshot)) ? found : null;
   }
 
-  /** Makes a snapshot of files of which every blob has been taken in; durable when it resolves. */
-  async commit(scope: Scope, root: ArtifactRoot, manifest: Manifest): Promise<FetchedRoot> {
-    await this.blobs.sync(manifest.files);
+  /** For the files of one version; to be closed. */
+  intake(): Intake {
+    return this.#staging.open();
+  }
+
+  /** Makes a snapshot of files of which every one has been taken in; durable when it resolves. */
+  async commit(scope: Scope, root: ArtifactRoot, manifest: Manifest, intake: Intake): Promise<FetchedRoot> {
+    await intake.commit(manifest.files);
     const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
     await this.#manifests.save(scope, root, fetched);
     return fetched;

@@ -1,0 +1,116 @@
+import { readFileSync } from 'node:fs';
+import type { Dispatcher } from 'undici';
+import { errnoOf } from '../domain/errors.ts';
+import { CommandFailure, USAGE } from './failure.ts';
+import type { Env } from './option-flags.ts';
+
+const DEFAULT_URL = 'http://127.0.0.1:5080';
+
+/** A running sidecar, as its clients reach it. */
+export interface Sidecar {
+  readonly url: string;
+  readonly token: string | null;
+}
+
+export interface Answer {
+  readonly status: number;
+  /** Without parameters, in lower case. */
+  readonly type: string;
+  readonly text: string;
+}
+
+export interface Call {
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  readonly accept: string;
+  readonly body?: string;
+  /** For the whole call, its answer read to the end. */
+  readonly timeoutMs: number;
+}
+
+/** @throws CommandFailure for an address or a token that cannot be used */
+export function sidecarOf(urlFlag: string | undefined, env: Env): Sidecar {
+  const [name, text] =
+    urlFlag === undefined ? ['SIDECAR_URL', env['SIDECAR_URL'] || DEFAULT_URL] : ['--url', urlFlag];
+  const url = URL.parse(text);
+  if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '') {
+    throw new CommandFailure(
+      `${name} must be http://host:port or https://host:port, without a user name.`,
+      USAGE,
+    );
+  }
+  return {
+    url: url.href.replace(/\/+$/, ''),
+    token: env['SIDECAR_TOKEN'] || tokenFromFile(env['SIDECAR_TOKEN_FILE']),
+  };
+}
+
+function tokenFromFile(path: string | undefined): string | null {
+  if (path === undefined || path === '') return null;
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    throw new CommandFailure(`SIDECAR_TOKEN_FILE=${path} cannot be read (${errnoOf(error)}).`, USAGE);
+  }
+}
+
+/** @throws CommandFailure where no answer comes in time, in one line */
+export async function ask({ url, token }: Sidecar, call: Call): Promise<Answer> {
+  const { request } = await import('undici');
+  const options = {
+    method: call.method,
+    headers: {
+      accept: call.accept,
+      ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+      ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
+    },
+    body: call.body ?? null,
+    signal: AbortSignal.timeout(call.timeoutMs),
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  };
+  try {
+    return await answerOf(await request(`${url}${call.path}`, options));
+  } catch (error) {
+    throw new CommandFailure(`${url} ${reasonOf(error, call.timeoutMs)}`, undefined, error);
+  }
+}
+
+async function answerOf({ statusCode, headers, body }: Dispatcher.ResponseData): Promise<Answer> {
+  const header = headers['content-type'];
+  const type = (typeof header === 'string' ? header : '').split(';')[0]?.trim().toLowerCase() ?? '';
+  return { status: statusCode, type, text: await body.text() };
+}
+
+function reasonOf(error: unknown, timeoutMs: number): string {
+  if (error instanceof Error && error.name === 'TimeoutError')
+    return `did not answer within ${timeoutMs / 1_000} s.`;
+  if (errnoOf(error) === 'ECONNREFUSED') {
+    return 'refuses connections: is a sidecar running there? Its address is set by SIDECAR_URL or --url.';
+  }
+  return `does not answer: ${error instanceof Error ? error.message || errnoOf(error) : String(error)}`;
+}
+
+/** The words of a problem, or of an answer that no sidecar gives. */
+export function problemOf({ status, type, text }: Answer): string {
+  const problem = type === 'application/problem+json' || type === 'application/json' ? parsed(text) : null;
+  const { code, detail } = { code: textIn(problem, 'code'), detail: textIn(problem, 'detail') };
+  if (code === null || detail === null)
+    return `answered HTTP ${status} as no sidecar does: is it the right address?`;
+  const hint = textIn(problem, 'hint');
+  return `answered ${code}: ${detail}${hint === null ? '' : ` ${hint}`}`;
+}
+
+export function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function textIn(value: unknown, key: string): string | null {
+  if (typeof value !== 'object' || value === null) return null;
+  const member: unknown = Object.getOwnPropertyDescriptor(value, key)?.value;
+  return typeof member === 'string' ? member : null;
+}

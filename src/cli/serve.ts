@@ -1,0 +1,62 @@
+import type { Options } from '../config/options.ts';
+import { errnoOf } from '../domain/errors.ts';
+import { EventBus } from '../domain/events.ts';
+import { createLogger, type Logger } from '../telemetry/logger.ts';
+import { scrubberOf } from '../telemetry/secrets.ts';
+import { logEvents } from '../telemetry/subscribe.ts';
+import { CommandFailure, type ExitCode, FAILED } from './failure.ts';
+import { listenForSignals } from './signals.ts';
+
+/** Kubernetes and Docker kill after 10 s or more; the promise is 5 s, the last half second being for the log. */
+const STOP_MS = 4_500;
+const GRACE_MS = 5_000;
+
+/** Runs until SIGTERM or SIGINT. */
+export async function serve(options: Options, warnings: readonly string[]): Promise<ExitCode> {
+  const signals = listenForSignals(GRACE_MS);
+  const logger = createLogger(options.logLevel, scrubberOf(options));
+  logCrashes(logger);
+  for (const warning of warnings) logger.warn(warning);
+  const events = new EventBus();
+  logEvents(events, logger);
+  const { startApp } = await import('../app.ts');
+  const app = await startApp(options, events).catch((error: unknown) => {
+    throw startFailure(options, error);
+  });
+  logger.info({ url: app.url, cache_dir: options.cacheDir }, `Listening on ${app.url}`);
+  const name = await signals.first;
+  logger.info(`Stopping, since ${name} came.`);
+  await app.stop(AbortSignal.timeout(STOP_MS));
+  logger.info('Stopped.');
+  return 0;
+}
+
+/** What nobody foresaw leaves the state of the process unknown: it ends, and whoever started it starts it again. */
+function logCrashes(logger: Logger): void {
+  process.setUncaughtExceptionCaptureCallback(null);
+  process.setUncaughtExceptionCaptureCallback(error => {
+    logger.fatal(
+      { err: error },
+      `The sidecar ends, because of an error that nobody foresaw: ${error.message}`,
+    );
+    process.exit(FAILED);
+  });
+}
+
+function startFailure({ host, port }: Options, error: unknown): CommandFailure {
+  const message = error instanceof Error ? error.message : String(error);
+  const advice = LISTEN_ADVICE[errnoOf(error)];
+  const words =
+    advice === undefined
+      ? `could not start: ${message}`
+      : `cannot listen on ${host}, port ${port}: ${advice}`;
+  return new CommandFailure(words, FAILED, error);
+}
+
+const LISTEN_ADVICE: Readonly<Record<string, string>> = {
+  EADDRINUSE:
+    'something else listens there, perhaps another sidecar. Stop it, or choose another port with SIDECAR_PORT or --port.',
+  EADDRNOTAVAIL: 'this machine has no such address. Set SIDECAR_HOST or --host to one of its own.',
+  ENOTFOUND: 'this host name is not known. Set SIDECAR_HOST or --host to an address of this machine.',
+  EACCES: 'this user may not. Choose a port from 1024 on with SIDECAR_PORT or --port.',
+};

@@ -1,0 +1,30 @@
+import { constants } from 'node:os';
+
+type EndSignal = 'SIGTERM' | 'SIGINT';
+
+export interface Signals {
+  /** Comes with the first signal; aborts `signal` too. */
+  readonly first: Promise<EndSignal>;
+  readonly signal: AbortSignal;
+}
+
+/** The first signal asks for an orderly end, within `graceMs`; the second, or the end of that time, is the end. */
+export function listenForSignals(graceMs: number): Signals {
+  const controller = new AbortController();
+  const first = new Promise<EndSignal>(resolve => {
+    const onSignal = (name: EndSignal): void => {
+      if (controller.signal.aborted) process.exit(exitCodeOf(name));
+      controller.abort(new Error(`stopped by ${name}`));
+      setTimeout(() => process.exit(exitCodeOf(name)), graceMs).unref();
+      resolve(name);
+    };
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
+  });
+  return { first, signal: controller.signal };
+}
+
+/** As a shell reports a process that a signal ended. */
+export function exitCodeOf(name: EndSignal): number {
+  return 128 + constants.signals[name];
+}

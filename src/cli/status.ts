@@ -1,0 +1,121 @@
+import { z } from 'zod';
+import { oneLine } from '../http/report.ts';
+import { type Answer, ask, parsed, problemOf, type Sidecar } from './client.ts';
+import { CommandFailure, type ExitCode } from './failure.ts';
+
+/** It waits for neither MLflow nor the disk. */
+const TIMEOUT_MS = 5_000;
+
+/** What the summary shows of `GET /v1/status`. */
+const StatusSchema = z.object({
+  version: z.string(),
+  uptime_s: z.number(),
+  mlflow: z.object({
+    uri: z.string(),
+    last_success_at: z.number().nullable(),
+    last_error: z.string().nullable(),
+    slow: z.boolean(),
+  }),
+  cache: z.object({
+    dir: z.string(),
+    usable: z.boolean(),
+    problem: z.string().nullable(),
+    bytes: z.number(),
+  }),
+});
+
+/** What the summary shows of `GET /v1/models`. */
+const ModelsSchema = z.object({
+  models: z.array(
+    z.object({
+      refs: z.array(
+        z.object({
+          model_uri: z.string(),
+          version: z.string().nullable(),
+          resolved_version: z.string().nullable(),
+          path: z.string().nullable(),
+          age_s: z.number().nullable(),
+          last_outcome: z
+            .object({ status: z.string(), warning: z.object({ message: z.string() }).nullable() })
+            .nullable(),
+        }),
+      ),
+    }),
+  ),
+});
+
+type Status = z.infer<typeof StatusSchema>;
+type Ref = z.infer<typeof ModelsSchema>['models'][number]['refs'][number];
+
+/** Prints what a running sidecar has and how MLflow is. */
+export async function status(sidecar: Sidecar, asJson: boolean): Promise<ExitCode> {
+  const [stated, models] = await Promise.all(
+    ['/v1/status', '/v1/models'].map(path => askJson(sidecar, path)),
+  );
+  const text = asJson
+    ? JSON.stringify({ status: stated, models }, null, 2)
+    : summary(sidecar, understood(StatusSchema, stated), understood(ModelsSchema, models));
+  process.stdout.write(`${text}\n`);
+  return 0;
+}
+
+async function askJson(sidecar: Sidecar, path: string): Promise<unknown> {
+  const answer: Answer = await ask(sidecar, {
+    method: 'GET',
+    path,
+    accept: 'application/json',
+    timeoutMs: TIMEOUT_MS,
+  });
+  const body = answer.status === 200 ? parsed(answer.text) : null;
+  if (body === null) throw new CommandFailure(`${sidecar.url} ${problemOf(answer)}`);
+  return body;
+}
+
+function understood<T>(schema: z.ZodType<T>, body: unknown): T {
+  const result = schema.safeParse(body);
+  if (result.success) return result.data;
+  throw new CommandFailure('the sidecar’s answer is of another release: try --json.');
+}
+
+function summary(
+  { url }: Sidecar,
+  { version, uptime_s, mlflow, cache }: Status,
+  models: z.infer<typeof ModelsSchema>,
+): string {
+  const refs = models.models.flatMap(model => model.refs);
+  return [
+    `mlflow-sidecar ${version} at ${url}, up for ${ago(uptime_s)}`,
+    `MLflow: ${mlflow.uri}: ${healthOf(mlflow)}`,
+    `Cache: ${cache.dir}: ${cache.usable ? `${(cache.bytes / 2 ** 20).toFixed(1)} MiB` : `does not work: ${cache.problem ?? ''}`}`,
+    refs.length === 0 ? 'Models: none cached' : 'Models:',
+    ...refs.map(ref => `  ${refLine(ref)}`),
+  ]
+    .map(oneLine)
+    .join('\n');
+}
+
+function healthOf({ last_success_at: success, last_error: error, slow }: Status['mlflow']): string {
+  const seen =
+    success === null ? 'has not answered yet' : `answered ${ago(Date.now() / 1_000 - success)} ago`;
+  return [seen, ...(slow ? ['slow lately'] : []), ...(error === null ? [] : [`last error: ${error}`])].join(
+    '; ',
+  );
+}
+
+function refLine({ model_uri, version, resolved_version, path, age_s, last_outcome }: Ref): string {
+  const given = path === null ? 'nothing to give' : `version ${version ?? '?'} -> ${path}`;
+  const newer =
+    resolved_version !== null && resolved_version !== version
+      ? [`version ${resolved_version} is wanted`]
+      : [];
+  const age = age_s === null ? [] : [`confirmed ${ago(age_s)} ago`];
+  const last = last_outcome === null ? [] : [`last ${last_outcome.status}`];
+  const why = last_outcome?.warning == null ? [] : [last_outcome.warning.message];
+  return `${model_uri}: ${[given, ...newer, ...age, ...last, ...why].join('; ')}`;
+}
+
+function ago(seconds: number): string {
+  if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.round(seconds / 3_600)} h` : `${Math.round(seconds / 86_400)} d`;
+}

@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+import { CommandFailure, FAILED } from './cli/failure.ts';
+import { errnoOf, toSidecarError } from './domain/errors.ts';
+
+// Name look-ups and the disk share libuv's threads, four by default: a name server that hangs must not stop the disk.
+// It is read when the first of them starts, which nothing so far has caused.
+process.env['UV_THREADPOOL_SIZE'] ??= '16';
+
+/** `mlflow-sidecar status | head -1` closes the pipe before everything is written: nothing is wrong then. */
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', error => {
+    if (errnoOf(error) === 'EPIPE') process.exit(process.exitCode);
+    throw error;
+  });
+}
+
+/** Users see words, not stacks. */
+function fail(error: unknown): number {
+  const { message, hint } = toSidecarError(error);
+  const words = error instanceof CommandFailure || hint === null ? message : `${message} ${hint}`;
+  process.stderr.write(`mlflow-sidecar: ${words}\n`);
+  return error instanceof CommandFailure ? error.exitCode : FAILED;
+}
+
+process.setUncaughtExceptionCaptureCallback(error => process.exit(fail(error)));
+
+async function main(): Promise<number> {
+  try {
+    const { run } = await import('./cli/program.ts');
+    return await run(process.argv.slice(2), process.env);
+  } catch (error) {
+    return fail(error);
+  }
+}
+
+// What is still open, such as a kept-alive connection, must not hold the process.
+process.exit(await main());

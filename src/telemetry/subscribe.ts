@@ -1,0 +1,151 @@
+import type { Caller } from '../domain/caller.ts';
+import type { EventBus, Phases, SidecarEvent } from '../domain/events.ts';
+import type { Outcome } from '../domain/outcome.ts';
+import { errorFields } from './error-fields.ts';
+import type { Logger } from './logger.ts';
+
+type Level = 'debug' | 'info' | 'warn' | 'error';
+
+interface Line {
+  readonly level: Level;
+  readonly msg: string;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** Writes one line for each event. */
+export function logEvents(bus: EventBus, logger: Logger): void {
+  bus.subscribe(event => {
+    const { level, msg, fields } = lineOf(event);
+    logger[level]({ event: event.type, ...fields }, msg);
+  });
+}
+
+function lineOf(event: SidecarEvent): Line {
+  switch (event.type) {
+    case 'reload_finished':
+      return reloadFinished(event);
+    case 'run_finished':
+      return runFinished(event);
+    case 'run_failed':
+      return failure(`Could not fetch ${subject(event)}`, event.error, runFields(event), event.modelUri);
+    case 'try_failed':
+      return tryFailed(event);
+    case 'request_refused': {
+      const { caller, method, path } = event;
+      return failure(`Refused ${method} ${path}`, event.error, { ...callerFields(caller), method, path });
+    }
+    case 'cache_recovered':
+      return cacheRecovered(event);
+    case 'cache_unusable':
+      return { ...failure('The cache does not work', event.error, {}), level: 'error' };
+  }
+}
+
+function reloadFinished({
+  caller,
+  outcome,
+  runId,
+  phases,
+}: SidecarEvent & { type: 'reload_finished' }): Line {
+  const { warning } = outcome;
+  const fields = {
+    ...callerFields(caller),
+    model_uri: outcome.model_uri,
+    version: outcome.version,
+    ...(outcome.wanted_version === null ? {} : { wanted_version: outcome.wanted_version }),
+    run_id: runId,
+    status: outcome.status,
+    duration_ms: Math.round(outcome.duration_s * 1_000),
+    durations_ms: durations(phases),
+    attempts: outcome.attempts,
+    age_s: outcome.age_s,
+    refreshing: outcome.refreshing,
+    ...(warning === null ? {} : { code: warning.code, reason: warning.message, hint: warning.hint }),
+  };
+  const why = warning === null ? '' : because(warning.message, outcome.model_uri);
+  return { level: levelOf(outcome), msg: reloadWords(outcome) + why, fields };
+}
+
+function levelOf({ status, warning }: Outcome): Level {
+  if (warning?.code === 'internal') return 'error';
+  return status === 'loaded' || status === 'unchanged' ? 'info' : 'warn';
+}
+
+function reloadWords({ status, model_uri: uri, version }: Outcome): string {
+  const which = version === null ? uri : `${uri} (version ${version})`;
+  switch (status) {
+    case 'loaded':
+      return `Loaded ${which}`;
+    case 'unchanged':
+      return `${which} is up to date`;
+    case 'stale':
+      return `Gave the last good model for ${which}`;
+    case 'missing':
+      return `There is no ${uri}`;
+    case 'failed':
+      return `Could not load ${uri}`;
+  }
+}
+
+interface Run {
+  readonly runId: string;
+  readonly modelUri: string;
+  readonly version: string | null;
+  readonly phases: Phases;
+}
+
+function subject({ modelUri, version }: Run): string {
+  return version === null ? modelUri : `${modelUri} (version ${version})`;
+}
+
+/** Whoever waited for a run that found nothing new has said so already. */
+function runFinished(event: SidecarEvent & { type: 'run_finished' }): Line {
+  const fields = { ...runFields(event), status: event.status };
+  if (event.status === 'unchanged')
+    return { level: 'debug', msg: `${subject(event)} is up to date.`, fields };
+  return { level: 'info', msg: `Fetched and published ${subject(event)}.`, fields };
+}
+
+function runFields({ runId, modelUri, version, phases }: Run): Line['fields'] {
+  return { model_uri: modelUri, version, run_id: runId, durations_ms: durations(phases) };
+}
+
+function durations(phases: Phases): Readonly<Record<string, number>> {
+  const rounded = Object.entries(phases).map(([phase, ms]: [string, number]) => [phase, Math.round(ms)]);
+  return Object.fromEntries(rounded);
+}
+
+function tryFailed({ what, attempt, error, retryInMs }: SidecarEvent & { type: 'try_failed' }): Line {
+  const next = retryInMs === null ? 'no further try' : `next in ${Math.round(retryInMs)} ms`;
+  return failure(`Try ${attempt} of ${what} failed (${next})`, error, {
+    what,
+    attempt,
+    retry_in_ms: retryInMs === null ? null : Math.round(retryInMs),
+  });
+}
+
+function cacheRecovered({ refs, swept, dropped }: SidecarEvent & { type: 'cache_recovered' }): Line {
+  return {
+    level: dropped.length > 0 ? 'warn' : 'info',
+    msg: `Read the cache. Models: ${refs}; leftovers removed: ${swept}; damaged and thrown away: ${dropped.length}.`,
+    fields: { refs, swept, dropped },
+  };
+}
+
+function failure(what: string, error: Error, fields: Line['fields'], subjectUri = ''): Line {
+  const words = errorFields(error);
+  return {
+    level: words.code === 'internal' ? 'error' : 'warn',
+    msg: what + because(words.reason, subjectUri),
+    fields: { ...fields, ...words },
+  };
+}
+
+/** Many reasons begin with the URI that the sentence has named already. */
+function because(reason: string, uri: string): string {
+  return `: ${reason.startsWith(`${uri}: `) ? reason.slice(uri.length + 2) : reason}`;
+}
+
+function callerFields({ requestId, airflow }: Caller): Line['fields'] {
+  return { request_id: requestId, ...airflow };
+}

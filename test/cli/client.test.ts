@@ -1,0 +1,182 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { freePort } from '../support/free-port.ts';
+import { directory, run, server } from './support.ts';
+
+const REPORT = '🔄 Reloading a...\n✅ Model reload task complete\n';
+const UNAUTHORIZED = {
+  status: 401,
+  type: 'application/problem+json',
+  body: JSON.stringify({
+    code: 'unauthorized',
+    detail: 'The token is not the right one.',
+    hint: 'Send SIDECAR_TOKEN.',
+  }),
+};
+
+describe('reload', () => {
+  test('prints the report and ends with 0', async () => {
+    const { url, seen } = await server(() => ({ body: REPORT }));
+    expect(await run(['reload', 'models:/a/production'], { SIDECAR_URL: url })).toEqual({
+      code: 0,
+      stdout: REPORT,
+      stderr: '',
+    });
+    expect(seen[0]).toMatchObject({ method: 'POST', url: '/v1/reload', headers: { accept: 'text/plain' } });
+    expect(seen[0]?.headers['authorization']).toBeUndefined();
+    expect(JSON.parse(seen[0]?.body ?? '')).toEqual({
+      model_uri: 'models:/a/production',
+      on_failure: 'warn',
+      deadline_s: 60,
+    });
+  });
+
+  test('sends every flag, several URIs as a list, and the token', async () => {
+    const { url, seen } = await server(() => ({ body: REPORT }));
+    const args = [
+      'reload',
+      'models:/a/1',
+      'models:/b@c',
+      '--on-failure',
+      'fail',
+      '--deadline',
+      '2.5',
+      '--force',
+      '--url',
+      `${url}/`,
+    ];
+    expect((await run(args, { SIDECAR_TOKEN: 't0ken', SIDECAR_URL: 'http://127.0.0.1:9' })).code).toBe(0);
+    expect(seen[0]?.headers['authorization']).toBe('Bearer t0ken');
+    expect(JSON.parse(seen[0]?.body ?? '')).toEqual({
+      model_uris: ['models:/a/1', 'models:/b@c'],
+      on_failure: 'fail',
+      deadline_s: 2.5,
+      force: true,
+    });
+  });
+
+  test('without URIs it means the configured ones; the token may come from a file', async () => {
+    const { url, seen } = await server(() => ({ body: REPORT }));
+    const path = join(directory(), 'token');
+    writeFileSync(path, 'from-file\n');
+    expect((await run(['reload'], { SIDECAR_URL: url, SIDECAR_TOKEN_FILE: path })).code).toBe(0);
+    expect(seen[0]?.headers['authorization']).toBe('Bearer from-file');
+    expect(JSON.parse(seen[0]?.body ?? '')).toEqual({ on_failure: 'warn', deadline_s: 60 });
+  });
+
+  test('an answer that is an error ends with 1, its report printed', async () => {
+    const { url } = await server(() => ({ status: 404, body: `❌ model_not_found: no a\n${REPORT}` }));
+    const ended = await run(['reload', 'models:/a/1', '--on-failure', 'fail'], { SIDECAR_URL: url });
+    expect(ended).toEqual({ code: 1, stdout: `❌ model_not_found: no a\n${REPORT}`, stderr: '' });
+  });
+
+  test('a refusal ends with 1 and one line that says why', async () => {
+    const { url } = await server(() => UNAUTHORIZED);
+    expect(await run(['reload'], { SIDECAR_URL: url })).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: `mlflow-sidecar: ${url} answered unauthorized: The token is not the right one. Send SIDECAR_TOKEN.\n`,
+    });
+  });
+
+  test('something else that answers there is told as such', async () => {
+    const { url } = await server(() => ({ status: 404, type: 'text/html', body: '<h1>Not Found</h1>' }));
+    const { code, stderr } = await run(['reload'], { SIDECAR_URL: url });
+    expect(code).toBe(1);
+    expect(stderr).toBe(
+      `mlflow-sidecar: ${url} answered HTTP 404 as no sidecar does: is it the right address?\n`,
+    );
+  });
+
+  test('no sidecar ends with 1 and one line', async () => {
+    const url = `http://127.0.0.1:${await freePort()}`;
+    const { code, stderr } = await run(['reload'], { SIDECAR_URL: url });
+    expect(code).toBe(1);
+    expect(stderr).toBe(
+      `mlflow-sidecar: ${url} refuses connections: is a sidecar running there? Its address is set by SIDECAR_URL or --url.\n`,
+    );
+  });
+
+  test('a sidecar that does not answer is given up 5 s after the deadline', async () => {
+    const { url } = await server(() => null);
+    const started = performance.now();
+    const { code, stderr } = await run(['reload', '--deadline', '0.1'], { SIDECAR_URL: url });
+    expect(code).toBe(1);
+    expect(stderr).toBe(`mlflow-sidecar: ${url} did not answer within 5.1 s.\n`);
+    expect(performance.now() - started).toBeGreaterThan(5_000);
+  });
+});
+
+describe('status', () => {
+  const STATUS = {
+    version: '0.1.0',
+    uptime_s: 65,
+    mlflow: {
+      uri: 'http://mlflow:5000',
+      registry_uri: 'http://mlflow:5000',
+      last_success_at: null,
+      last_failure_at: 1,
+      last_error: 'refused\n\u001b[31mred',
+      slow: true,
+    },
+    breaker: null,
+    cache: { dir: '/cache', usable: true, problem: null, models: 1, bytes: 3 * 2 ** 20 },
+    models: [],
+  };
+  const REF = {
+    model_uri: 'models:/a/Production',
+    version: '1',
+    resolved_version: '2',
+    path: '/cache/x',
+    age_s: 7_200,
+    last_outcome: {
+      status: 'stale',
+      at: 1,
+      warning: { code: 'mlflow_timeout', message: 'Too slow.', hint: null },
+    },
+  };
+  const answers = (models: readonly object[], status: object = STATUS) =>
+    server(({ url }) => ({
+      type: 'application/json; charset=utf-8',
+      body: JSON.stringify(url === '/v1/status' ? status : { models }),
+    }));
+
+  test('sums up for people', async () => {
+    const { url } = await answers([{ name: 'a', refs: [REF] }]);
+    const { code, stdout } = await run(['status'], { SIDECAR_URL: url });
+    expect(code).toBe(0);
+    expect(stdout.split('\n')).toEqual([
+      `mlflow-sidecar 0.1.0 at ${url}, up for 65 s`,
+      'MLflow: http://mlflow:5000: has not answered yet; slow lately; last error: refused [31mred',
+      'Cache: /cache: 3.0 MiB',
+      'Models:',
+      '  models:/a/Production: version 1 -> /cache/x; version 2 is wanted; confirmed 2 h ago; last stale; Too slow.',
+      '',
+    ]);
+  });
+
+  test('an empty cache, and one that does not work, are told', async () => {
+    const { url } = await answers([], {
+      ...STATUS,
+      cache: { ...STATUS.cache, usable: false, problem: 'read-only' },
+    });
+    const { stdout } = await run(['status'], { SIDECAR_URL: url });
+    expect(stdout).toContain('Cache: /cache: does not work: read-only\n');
+    expect(stdout).toContain('Models: none cached\n');
+  });
+
+  test('--json gives both answers as they are', async () => {
+    const { url } = await answers([{ name: 'a', refs: [REF] }]);
+    const { code, stdout } = await run(['status', '--json', '--url', url]);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toEqual({ status: STATUS, models: { models: [{ name: 'a', refs: [REF] }] } });
+  });
+
+  test('a refusal ends with 1', async () => {
+    const { url } = await server(() => UNAUTHORIZED);
+    const { code, stderr } = await run(['status', '--url', url]);
+    expect(code).toBe(1);
+    expect(stderr).toContain('answered unauthorized');
+  });
+});

@@ -1,0 +1,218 @@
+import { describe, expect, test } from 'vitest';
+import type { Caller } from '../../src/domain/caller.ts';
+import { SidecarError } from '../../src/domain/errors.ts';
+import type { SidecarEvent } from '../../src/domain/events.ts';
+import type { Outcome } from '../../src/domain/outcome.ts';
+import { linesOf } from './support.ts';
+
+const URI = 'models:/topic-classification/Production';
+
+const CALLER: Caller = {
+  requestId: 'req-1',
+  airflow: {
+    dag_id: 'ml_model_training',
+    dag_run_id: 'manual__1',
+    task_id: 'reload_models',
+    try_number: '2',
+  },
+  authorization: 'Bearer of-the-caller',
+};
+
+function outcome(changes: Partial<Outcome> = {}): Outcome {
+  return {
+    status: 'loaded',
+    model_uri: URI,
+    mlflow_uri: 'http://mlflow:5000',
+    name: 'topic-classification',
+    version: '2',
+    wanted_version: null,
+    previous_version: '1',
+    changed: true,
+    stage: 'Production',
+    aliases: [],
+    run_id: 'of-mlflow',
+    model_id: null,
+    created: 1,
+    path: '/cache/snapshot',
+    ref_path: '/cache/ref',
+    digest: 'sha256:0',
+    files: 7,
+    bytes: 48_318,
+    source: 'mlflow',
+    age_s: 0,
+    duration_s: 0.4123,
+    attempts: 1,
+    breaker: null,
+    refreshing: false,
+    job_id: null,
+    warning: null,
+    request_id: 'req-1',
+    ...changes,
+  };
+}
+
+const finished = (changes: Partial<Outcome> = {}): SidecarEvent => ({
+  type: 'reload_finished',
+  caller: CALLER,
+  outcome: outcome(changes),
+  runId: 'run-1',
+  phases: { resolve: 12.4 },
+});
+
+const RUN = {
+  runId: 'run-1',
+  modelUri: URI,
+  version: '2',
+  phases: { resolve: 12.4, list: 3, fetch: 100.6, publish: 5 },
+};
+const refused = new SidecarError('mlflow_unreachable', 'MLflow does not answer.', {
+  cause: new Error('ECONNREFUSED'),
+});
+
+test('a reload’s line says what, for whom, how long and how it ended', () => {
+  const [line] = linesOf(finished());
+  expect(line).toEqual({
+    level: 'info',
+    time: expect.any(String),
+    event: 'reload_finished',
+    request_id: 'req-1',
+    dag_id: 'ml_model_training',
+    dag_run_id: 'manual__1',
+    task_id: 'reload_models',
+    try_number: '2',
+    model_uri: URI,
+    version: '2',
+    run_id: 'run-1',
+    status: 'loaded',
+    duration_ms: 412,
+    attempts: 1,
+    age_s: 0,
+    refreshing: false,
+    msg: `Loaded ${URI} (version 2)`,
+  });
+  expect(JSON.stringify(line)).not.toContain('of-the-caller');
+});
+
+describe('the level and words of a reload', () => {
+  const warning = { code: 'mlflow_timeout', message: 'MLflow took too long.', hint: 'Look at it.' } as const;
+  const cases: readonly [Partial<Outcome>, string, string][] = [
+    [{ status: 'unchanged' }, 'info', `${URI} (version 2) is up to date`],
+    [
+      { status: 'stale', warning, wanted_version: '3' },
+      'warn',
+      `Gave the last good model for ${URI} (version 2): MLflow took too long.`,
+    ],
+    [
+      {
+        status: 'missing',
+        version: null,
+        path: null,
+        warning: { ...warning, code: 'model_not_found', message: `${URI}: no such model` },
+      },
+      'warn',
+      `There is no ${URI}: no such model`,
+    ],
+    [
+      { status: 'failed', version: null, path: null, warning },
+      'warn',
+      `Could not load ${URI}: MLflow took too long.`,
+    ],
+    [
+      { status: 'failed', path: null, warning: { ...warning, code: 'internal' } },
+      'error',
+      `Could not load ${URI}: MLflow took too long.`,
+    ],
+  ];
+  test.each(cases)('%o', (changes, level, msg) => {
+    expect(linesOf(finished(changes))).toMatchObject([{ level, msg }]);
+  });
+
+  test('a stale one names the reason and the version that was wanted', () => {
+    const line = linesOf(finished({ status: 'stale', warning, wanted_version: '3' }))[0];
+    expect(line).toMatchObject({
+      code: 'mlflow_timeout',
+      reason: 'MLflow took too long.',
+      hint: 'Look at it.',
+      wanted_version: '3',
+    });
+  });
+});
+
+describe('each event gives one line', () => {
+  const unforeseen = new TypeError('x is undefined');
+  const cases: readonly [SidecarEvent, object][] = [
+    [
+      { type: 'run_finished', status: 'loaded', ...RUN },
+      {
+        level: 'info',
+        run_id: 'run-1',
+        model_uri: URI,
+        version: '2',
+        durations_ms: { resolve: 12, list: 3, fetch: 101, publish: 5 },
+        msg: `Fetched and published ${URI} (version 2).`,
+      },
+    ],
+    [
+      { type: 'run_failed', ...RUN, version: null, phases: { resolve: 1 }, error: refused },
+      {
+        level: 'warn',
+        version: null,
+        durations_ms: { resolve: 1 },
+        code: 'mlflow_unreachable',
+        reason: 'MLflow does not answer.',
+        causes: ['ECONNREFUSED'],
+        msg: `Could not fetch ${URI}: MLflow does not answer.`,
+      },
+    ],
+    [
+      { type: 'run_failed', ...RUN, error: unforeseen },
+      { level: 'error', code: 'internal', stack: unforeseen.stack },
+    ],
+    [
+      { type: 'try_failed', what: 'the version', attempt: 1, error: refused, retryInMs: 2_000.4 },
+      {
+        level: 'warn',
+        attempt: 1,
+        retry_in_ms: 2_000,
+        msg: 'Try 1 of the version failed (next in 2000 ms): MLflow does not answer.',
+      },
+    ],
+    [
+      { type: 'try_failed', what: 'the version', attempt: 3, error: refused, retryInMs: null },
+      { retry_in_ms: null, msg: 'Try 3 of the version failed (no further try): MLflow does not answer.' },
+    ],
+    [
+      {
+        type: 'request_refused',
+        caller: CALLER,
+        method: 'POST',
+        path: '/v1/reload',
+        error: new SidecarError('unauthorized', 'No token.'),
+      },
+      {
+        level: 'warn',
+        request_id: 'req-1',
+        dag_id: 'ml_model_training',
+        code: 'unauthorized',
+        msg: 'Refused POST /v1/reload: No token.',
+      },
+    ],
+    [
+      { type: 'cache_recovered', refs: 2, swept: 1, dropped: [] },
+      { level: 'info', refs: 2, swept: 1 },
+    ],
+    [
+      { type: 'cache_recovered', refs: 2, swept: 1, dropped: ['x'] },
+      { level: 'warn', dropped: ['x'] },
+    ],
+    [
+      { type: 'cache_unusable', error: new SidecarError('disk_full', 'No space.') },
+      { level: 'error', code: 'disk_full', msg: 'The cache does not work: No space.' },
+    ],
+  ];
+  test.each(cases)('%o', (event, fields) => {
+    const lines = linesOf(event);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatchObject({ event: event.type, ...fields });
+  });
+});
