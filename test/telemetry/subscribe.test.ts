@@ -85,6 +85,7 @@ test('a reload’s line says what, for whom, how long and how it ended', () => {
     run_id: 'run-1',
     status: 'loaded',
     duration_ms: 412,
+    durations_ms: { resolve: 12 },
     attempts: 1,
     age_s: 0,
     refreshing: false,
