@@ -1,0 +1,105 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, rmSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { atExit } from './at-exit.ts';
+import { freePort } from './free-port.ts';
+
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
+
+const START_LIMIT_MS = 20_000;
+/** SIGTERM is promised to end it within 5 s; what takes longer is killed, and shows as a null exit code. */
+const STOP_LIMIT_MS = 10_000;
+
+export interface RunningSidecar {
+  readonly url: string;
+  readonly pid: number;
+  readonly cacheDir: string;
+  /** Both output streams so far. */
+  logs(): string;
+  /** The exit code once it has ended, however that came about; null after a signal. */
+  readonly exited: Promise<number | null>;
+  /** Ends it, SIGTERM first. A cache directory that was made here is removed. Safe to call again. */
+  stop(): Promise<number | null>;
+}
+
+/**
+ * Starts the built sidecar as a process of its own and waits until `/healthz` answers 200.
+ * Nothing of this process's environment reaches it but PATH, HOME and TMPDIR. Unless `env` says otherwise it listens on a
+ * free port with a new, empty cache.
+ * @throws Error with the logs, where it ends or does not answer within 20 s
+ */
+export async function startSidecar(env: Readonly<Record<string, string>> = {}): Promise<RunningSidecar> {
+  if (!existsSync(MAIN)) throw new Error(`${MAIN} is not there: run "npm run build" first.`);
+  const ownCache =
+    env['SIDECAR_CACHE_DIR'] === undefined ? await mkdtemp(join(tmpdir(), 'sidecar-cache-')) : null;
+  const cacheDir = env['SIDECAR_CACHE_DIR'] ?? ownCache ?? '';
+  const port = env['SIDECAR_PORT'] ?? String(await freePort());
+  const child = spawn(process.execPath, [MAIN, 'serve'], {
+    env: { ...inherited(), ...env, SIDECAR_PORT: port, SIDECAR_CACHE_DIR: cacheDir },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const sidecar = handle(child, `http://127.0.0.1:${port}`, cacheDir, ownCache);
+  try {
+    await healthy(sidecar);
+    return sidecar;
+  } catch (error) {
+    await sidecar.stop();
+    throw error;
+  }
+}
+
+function handle(child: ChildProcess, url: string, cacheDir: string, ownCache: string | null): RunningSidecar {
+  const chunks: string[] = [];
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding('utf8').on('data', (chunk: string) => chunks.push(chunk));
+  }
+  const exited = new Promise<number | null>((resolve, reject) => {
+    child.once('close', resolve).once('error', reject);
+  });
+  const cleanUp = atExit(() => {
+    child.kill('SIGKILL');
+    if (ownCache !== null) rmSync(ownCache, { recursive: true, force: true });
+  });
+  const stop = async () => {
+    child.kill('SIGTERM');
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_LIMIT_MS);
+    try {
+      return await exited;
+    } finally {
+      clearTimeout(timer);
+      cleanUp();
+    }
+  };
+  return { url, pid: child.pid ?? 0, cacheDir, logs: () => chunks.join(''), exited, stop };
+}
+
+async function healthy(sidecar: RunningSidecar): Promise<void> {
+  const ended = sidecar.exited.then(code => `It ended with exit code ${code}`);
+  const deadline = Date.now() + START_LIMIT_MS;
+  while (Date.now() < deadline) {
+    const answer = await Promise.race([ended, answers(`${sidecar.url}/healthz`)]);
+    if (answer === true) return;
+    if (typeof answer === 'string') throw new Error(`${answer} before it was healthy:\n${sidecar.logs()}`);
+    await delay(50);
+  }
+  throw new Error(`It was not healthy after ${START_LIMIT_MS / 1000} s:\n${sidecar.logs()}`);
+}
+
+async function answers(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(1_000) });
+    await response.body?.cancel();
+    return response.status === 200;
+  } catch {
+    return false;
+  }
+}
+
+function inherited(): Record<string, string> {
+  const kept = ['PATH', 'HOME', 'TMPDIR'].map(name => [name, process.env[name]]);
+  return Object.fromEntries(kept.filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,32 @@
+import { defineConfig } from 'vitest/config';
+
+const E2E = 'test/e2e/**/*.test.ts';
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: [E2E],
+          testTimeout: 20_000,
+          hookTimeout: 30_000,
+        },
+      },
+      {
+        test: {
+          name: 'e2e',
+          include: [E2E],
+          globalSetup: 'test/e2e/global-setup.ts',
+          // One after the other: they share two MLflow servers, and one of them freezes one.
+          fileParallelism: false,
+          // After the others, whose time limits should not suffer from Python's hunger.
+          sequence: { groupOrder: 1 },
+          testTimeout: 180_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+  },
+});
