@@ -1,21 +1,19 @@
 import type { Clock } from '../domain/clock.ts';
-import { SidecarError, toSidecarError } from '../domain/errors.ts';
+import { toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import { type Scope, scopeOf } from '../domain/scope.ts';
-import { isSameVersion } from '../domain/version.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
-import type { Resolution } from '../registry/resolution.ts';
 import type { Ref } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { Reloader, ReloadRequest } from './api.ts';
+import { type Case, deadlineExceeded, fallbackOf, judge, noAnswer, stale, wantedBy } from './case.ts';
 import { toOutcome } from './outcome.ts';
 import type { Pipeline } from './pipeline.ts';
 import type { RegistryWatch } from './registry-watch.ts';
-import type { Run } from './run.ts';
 import { Runs } from './runs.ts';
-import { type Fallback, judgeUnobtained, judgeUnresolved, type Verdict } from './verdict.ts';
+import type { Verdict } from './verdict.ts';
 
 /** A disk that does not say within this time whether a snapshot is there does not hold up whoever asks. */
 const DISK_WAIT_MS = 200;
@@ -32,15 +30,6 @@ export interface ReloaderOptions {
   readonly workspace: string | null;
   readonly clock: Clock;
   readonly events: EventBus;
-}
-
-/** A call and what the cache holds for it. */
-interface Case {
-  readonly request: ReloadRequest;
-  readonly scope: Scope;
-  readonly before: Ref;
-  readonly fallback: Fallback;
-  readonly run: Run;
 }
 
 /** How a call's deadline is spent. */
@@ -78,7 +67,7 @@ export class DeadlineReloader implements Reloader {
     const { uri, caller, force } = request;
     const scope = this.scope(caller.authorization);
     const before = await this.#existing(store, scope, request);
-    const fallback = this.#fallback(before, scope, request);
+    const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
     const job = { uri, scope, authorization: caller.authorization, force };
     const key = JSON.stringify([scope.id, formatModelUri(uri), force]);
     const run = this.#runs.join(key, () => this.#options.pipeline.newRun(store, job));
@@ -94,28 +83,12 @@ export class DeadlineReloader implements Reloader {
     return store.refs.get(scope, uri);
   }
 
-  #fallback(
-    { published, confirmedAt, refusedAt }: Ref,
-    scope: Scope,
-    { maxStaleMs }: ReloadRequest,
-  ): Fallback {
-    const now = this.#options.clock.now();
-    const ageMs = published === null || confirmedAt === null ? null : Math.max(0, now - confirmedAt);
-    return {
-      usable: ageMs !== null && ageMs <= maxStaleMs,
-      ageS: ageMs === null ? null : ageMs / 1_000,
-      maxStaleS: maxStaleMs / 1_000,
-      refusedForMs: refusedAt === null ? null : now - refusedAt,
-      ownCredential: scope.own,
-    };
-  }
-
   /** Nothing usable: all of it within the deadline. */
   async #obtain(c: Case): Promise<Verdict> {
     try {
       const result = await within(this.#msUntil(c.request.deadlineAt), c.run.done);
       if (result !== TOO_LATE) return { kind: 'given', ...result };
-      return { kind: 'failed', error: this.#deadlineExceeded(c), wanted: wantedBy(c), refreshing: true };
+      return { kind: 'failed', error: deadlineExceeded(c), wanted: wantedBy(c), refreshing: true };
     } catch (error) {
       return judge(toSidecarError(error), c);
     }
@@ -131,12 +104,12 @@ export class DeadlineReloader implements Reloader {
       const waitUntil = Math.min(startedAt + refreshWaitMs, deadlineAt);
       const resolution = await within(this.#msUntil(waitUntil), c.run.resolved);
       if (resolution === TOO_LATE) {
-        const reason = this.#noAnswer(c, waitUntil - startedAt);
+        const reason = noAnswer(c, this.#options.mlflowUri, waitUntil - startedAt);
         if (waitUntil - startedAt >= TELLING_WAIT_MS) watch.missedWait(reason);
         return stale(reason, c);
       }
       const result = await within(this.#msUntil(deadlineAt), c.run.done);
-      return result === TOO_LATE ? stale(this.#deadlineExceeded(c), c) : { kind: 'given', ...result };
+      return result === TOO_LATE ? stale(deadlineExceeded(c), c) : { kind: 'given', ...result };
     } catch (error) {
       return judge(toSidecarError(error), c);
     }
@@ -144,33 +117,6 @@ export class DeadlineReloader implements Reloader {
 
   #msUntil(moment: number): number {
     return moment - this.#options.clock.monotonic();
-  }
-
-  #noAnswer({ run }: Case, waitedMs: number): SidecarError {
-    const message = `MLflow at ${this.#options.mlflowUri} did not say within ${waitedMs / 1_000} s which version is wanted`;
-    const last = run.lastFailure;
-    if (last === null) return new SidecarError('mlflow_timeout', `${message}.`);
-    return new SidecarError(last.code, `${message}. ${last.message}`, {
-      hint: last.hint ?? undefined,
-      cause: last,
-    });
-  }
-
-  #deadlineExceeded({ request, run }: Case): SidecarError {
-    const deadlineS = Math.round(request.deadlineAt - request.startedAt) / 1_000;
-    const version = run.resolution?.version.version ?? null;
-    const doing =
-      run.resolution === null
-        ? 'waiting for MLflow to name the version'
-        : `fetching version ${version ?? 'of the run'}`;
-    const last = run.lastFailure === null ? '' : ` Last failure: ${run.lastFailure.message}`;
-    return new SidecarError(
-      'deadline_exceeded',
-      `The deadline of ${deadlineS} s passed while ${doing}.${last}`,
-      {
-        hint: 'The work goes on in the background: ask again, or allow a longer deadline_s.',
-      },
-    );
   }
 
   #answer(request: ReloadRequest, verdict: Verdict, c: Case | null, store: Store | null): Outcome {
@@ -199,22 +145,4 @@ export class DeadlineReloader implements Reloader {
     });
     return outcome;
   }
-}
-
-function stale(error: SidecarError, c: Case): Verdict {
-  return { kind: 'stale', error, wanted: wantedBy(c), refreshing: !c.run.isOver };
-}
-
-function judge(error: SidecarError, c: Case): Verdict {
-  if (c.run.resolution === null) return judgeUnresolved(error, c.fallback);
-  return judgeUnobtained(error, wantedBy(c), c.fallback);
-}
-
-/** The version that MLflow named, where it is another than the published one. */
-function wantedBy({ run, before }: Case): string | null {
-  const resolution: Resolution | null = run.resolution;
-  if (resolution === null) return null;
-  const isPublished =
-    before.published !== null && isSameVersion(before.published.version, resolution.version);
-  return isPublished ? null : resolution.version.version;
 }

@@ -1,0 +1,80 @@
+import { SidecarError } from '../domain/errors.ts';
+import type { Scope } from '../domain/scope.ts';
+import { isSameVersion } from '../domain/version.ts';
+import type { Ref } from '../store/ref-record.ts';
+import type { ReloadRequest } from './api.ts';
+import type { Run } from './run.ts';
+import { type Fallback, judgeUnobtained, judgeUnresolved, type Verdict } from './verdict.ts';
+
+/** A call and what the cache holds for it. */
+export interface Case {
+  readonly request: ReloadRequest;
+  readonly scope: Scope;
+  readonly before: Ref;
+  readonly fallback: Fallback;
+  readonly run: Run;
+}
+
+/** What a ref can give, at `now`. Times in milliseconds. */
+export function fallbackOf(
+  { published, confirmedAt, refusedAt }: Ref,
+  scope: Scope,
+  maxStaleMs: number,
+  now: number,
+): Fallback {
+  const ageMs = published === null || confirmedAt === null ? null : Math.max(0, now - confirmedAt);
+  return {
+    usable: ageMs !== null && ageMs <= maxStaleMs,
+    ageS: ageMs === null ? null : ageMs / 1_000,
+    maxStaleS: maxStaleMs / 1_000,
+    refusedForMs: refusedAt === null ? null : now - refusedAt,
+    ownCredential: scope.own,
+  };
+}
+
+/** Why the wait for the wanted version ended without it. */
+export function noAnswer({ run }: Case, mlflowUri: string, waitedMs: number): SidecarError {
+  const message = `MLflow at ${mlflowUri} did not say within ${waitedMs / 1_000} s which version is wanted`;
+  const last = run.lastFailure;
+  if (last === null) return new SidecarError('mlflow_timeout', `${message}.`);
+  return new SidecarError(last.code, `${message}. ${last.message}`, {
+    hint: last.hint ?? undefined,
+    cause: last,
+  });
+}
+
+export function deadlineExceeded({ request, run }: Case): SidecarError {
+  const deadlineS = Math.round(request.deadlineAt - request.startedAt) / 1_000;
+  const version = run.resolution?.version.version ?? null;
+  const doing =
+    run.resolution === null
+      ? 'waiting for MLflow to name the version'
+      : `fetching version ${version ?? 'of the run'}`;
+  const last = run.lastFailure === null ? '' : ` Last failure: ${run.lastFailure.message}`;
+  return new SidecarError(
+    'deadline_exceeded',
+    `The deadline of ${deadlineS} s passed while ${doing}.${last}`,
+    {
+      hint: 'The work goes on in the background: ask again, or allow a longer deadline_s.',
+    },
+  );
+}
+
+/** The last good version. */
+export function stale(error: SidecarError, c: Case): Verdict {
+  return { kind: 'stale', error, wanted: wantedBy(c), refreshing: !c.run.isOver };
+}
+
+/** What an error of the run means for the call. */
+export function judge(error: SidecarError, c: Case): Verdict {
+  if (c.run.resolution === null) return judgeUnresolved(error, c.fallback);
+  return judgeUnobtained(error, wantedBy(c), c.fallback);
+}
+
+/** The version that MLflow named, where it is another than the published one. */
+export function wantedBy({ run: { resolution }, before }: Case): string | null {
+  if (resolution === null) return null;
+  const isPublished =
+    before.published !== null && isSameVersion(before.published.version, resolution.version);
+  return isPublished ? null : resolution.version.version;
+}
