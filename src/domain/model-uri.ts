@@ -123,13 +123,13 @@ export interface RefKey {
 }
 
 /**
- * The model and the ref of a URI. A registered model's name holds no `:`, so a run's cannot collide with it,
- * and none of a registered model's refs is `logged`.
+ * The model and the ref of a URI; different URIs have different ones. A registered model's name holds no `:`, so a run's
+ * cannot collide with it; a stage that is none of MLflow's may be called like an alias, and is kept apart.
  */
 export function refKey(uri: ModelUri): RefKey {
   switch (uri.kind) {
     case 'stage':
-      return { name: uri.name, ref: uri.stage };
+      return { name: uri.name, ref: STAGES.includes(uri.stage) ? uri.stage : `stage:${uri.stage}` };
     case 'alias':
       return { name: uri.name, ref: `@${uri.alias}` };
     case 'version':
