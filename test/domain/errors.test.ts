@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { errnoOf, HTTP_STATUS_BY_CODE, isMissing, SidecarError, toSidecarError } from '../../src/domain/errors.ts';
+import {
+  errnoOf,
+  HTTP_STATUS_BY_CODE,
+  isMissing,
+  SidecarError,
+  toSidecarError,
+} from '../../src/domain/errors.ts';
 
 /** What users match on; a line is added here only together with a documented code. */
 const PROMISED = {
@@ -65,7 +71,12 @@ describe('any thrown value becomes a SidecarError', () => {
 
 test('a SidecarError without details has no hint and asks for no wait', () => {
   const error = new SidecarError('internal', 'x');
-  expect([error.hint, error.retryAfterS, error.cause, error.name]).toEqual([null, null, undefined, 'SidecarError']);
+  expect([error.hint, error.retryAfterS, error.cause, error.name]).toEqual([
+    null,
+    null,
+    undefined,
+    'SidecarError',
+  ]);
 });
 
 test('the name of a system error is found, and that of others is empty', () => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type ManifestFile, manifestOf } from '../../src/domain/manifest.ts';
 
@@ -37,10 +37,10 @@ test('no files at all have the digest of nothing', () => {
 });
 
 const path = fc.stringMatching(/^[ -~é模]{1,30}$/);
-const files = fc.uniqueArray(
-  fc.record({ path, size: fc.nat(), sha256: fc.string().map(sha256) }),
-  { selector: one => one.path, maxLength: 20 },
-);
+const files = fc.uniqueArray(fc.record({ path, size: fc.nat(), sha256: fc.string().map(sha256) }), {
+  selector: one => one.path,
+  maxLength: 20,
+});
 
 test('the order in which the files come does not matter', () => {
   fc.assert(

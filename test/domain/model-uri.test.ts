@@ -1,7 +1,13 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
-import { formatModelUri, type ModelUri, nameFault, parseModelUri, refKey } from '../../src/domain/model-uri.ts';
+import {
+  formatModelUri,
+  type ModelUri,
+  nameFault,
+  parseModelUri,
+  refKey,
+} from '../../src/domain/model-uri.ts';
 
 function faultOf(text: string): SidecarError {
   try {
@@ -113,16 +119,23 @@ const segment = nonEmpty.filter(text => text !== '.' && text !== '..');
 const id = fc.stringMatching(/^[a-z0-9_-]{1,40}$/);
 
 function isPrintable(text: string): boolean {
-  return [...text].every(char => char >= ' ' && char !== '\u007f');
+  return Array.from(text).every(char => char >= ' ' && char !== '\u007f');
 }
 
 const anyUri: fc.Arbitrary<string> = fc.oneof(
   fc.tuple(name, nonEmpty).map(([n, stage]) => `models:/${n}/${stage}`),
-  fc.tuple(name, nonEmpty.filter(text => !text.includes('@'))).map(([n, alias]) => `models:/${n}@${alias}`),
+  fc
+    .tuple(
+      name,
+      nonEmpty.filter(text => !text.includes('@')),
+    )
+    .map(([n, alias]) => `models:/${n}@${alias}`),
   fc.tuple(name, fc.integer({ min: 1, max: 2_147_483_647 })).map(([n, version]) => `models:/${n}/${version}`),
   name.map(n => `models:/${n}/latest`),
   id.map(text => `models:/m-${text}`),
-  fc.tuple(id, fc.array(segment, { minLength: 1, maxLength: 5 })).map(([run, path]) => `runs:/${run}/${path.join('/')}`),
+  fc
+    .tuple(id, fc.array(segment, { minLength: 1, maxLength: 5 }))
+    .map(([run, path]) => `runs:/${run}/${path.join('/')}`),
 );
 
 function parsed(text: string): ModelUri | null {
@@ -161,6 +174,7 @@ describe('where a URI stands on disk', () => {
   test.each([
     ['models:/churn/production', 'churn', 'Production'],
     ['models:/churn@champion', 'churn', '@champion'],
+    ['models:/churn/canary', 'churn', 'stage:canary'],
     ['models:/churn/3', 'churn', '3'],
     ['models:/churn/LATEST', 'churn', 'latest'],
     ['models:/m-abc', 'm-abc', 'logged'],

@@ -1,0 +1,70 @@
+import { systemClock } from '../../src/domain/clock.ts';
+import { EventBus } from '../../src/domain/events.ts';
+import { manifestOf } from '../../src/domain/manifest.ts';
+import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { scopeOf } from '../../src/domain/scope.ts';
+import { Store } from '../../src/store/store.ts';
+
+/**
+ * A process of its own on a cache directory:
+ * `open` opens and closes the store over and over, `publish` publishes version after version, `once` one version, and
+ * `hold` opens it and waits. Says `ready` when it begins.
+ */
+const [cacheDir = '', work = '', umask = '22', from = '1'] = process.argv.slice(2);
+process.umask(Number.parseInt(umask, 8));
+const OWN = scopeOf('http://mlflow:5000', null, null);
+
+async function open(): Promise<Store> {
+  return await Store.open(cacheDir, OWN, systemClock, new EventBus());
+}
+
+async function* bodyOf(text: string): AsyncGenerator<Uint8Array> {
+  yield Buffer.from(text);
+}
+
+async function publish(store: Store, version: number): Promise<void> {
+  const files = { MLmodel: `version: ${version}\n`, 'data/model.pkl': 'shared' };
+  const intake = store.intake();
+  const taken = Object.entries(files).map(async ([path, text]) => ({
+    path,
+    ...(await intake.take(bodyOf(text), text.length)),
+  }));
+  const manifest = manifestOf(await Promise.all(taken));
+  const source = `mlflow-artifacts:/0/models/m-${version}/artifacts`;
+  const { snapshot } = await store.commit(OWN, [source], manifest, intake);
+  await intake.close();
+  const named = {
+    name: 'churn',
+    version: String(version),
+    stage: null,
+    aliases: [],
+    runId: null,
+    modelId: null,
+  };
+  const published = { version: { ...named, createdMs: version, source }, snapshot, digest: manifest.digest };
+  await store.refs.publish(
+    OWN,
+    parseModelUri('models:/churn/Production'),
+    { ...published, files: manifest.files.length, bytes: manifest.bytes },
+    version,
+    Date.now(),
+  );
+}
+
+process.stdout.write('ready\n');
+if (work === 'open') {
+  for (;;) await (await open()).close();
+}
+const store = await open();
+process.stdout.write('open\n');
+if (work === 'once') {
+  await publish(store, Number(from));
+  await store.close();
+}
+if (work === 'publish') {
+  for (let version = Number(from); ; version++) {
+    await publish(store, version);
+    process.stdout.write(`${version}\n`);
+  }
+}
+if (work === 'hold') setInterval(() => undefined, 1_000);
