@@ -1,8 +1,9 @@
-import { createReadStream } from 'node:fs';
+import { constants, createReadStream } from 'node:fs';
 import { lstat, open, readdir, realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative } from 'node:path';
 import { errnoOf, SidecarError } from '../domain/errors.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
+import { unsafe } from './paths.ts';
 import type { ArtifactSource, Entry, OpenFile } from './source.ts';
 
 /** A directory that the sidecar can read itself, below one that the operator named. Links that lead out are refused. */
@@ -27,16 +28,22 @@ export class LocalFiles implements ArtifactSource {
   async open(path: string, call: Call): Promise<OpenFile> {
     const real = await this.#resolve(path);
     if (real === null) throw new SidecarError('artifact_missing', `The artifact file ${path} is not there.`);
-    const handle = await open(real);
-    const { size } = await handle.stat();
+    // A pipe would hang whoever opens it without O_NONBLOCK.
+    const handle = await open(real, constants.O_RDONLY | constants.O_NONBLOCK);
+    const stats = await handle.stat();
+    if (!stats.isFile()) {
+      await handle.close();
+      throw unsafe(path, 'is no regular file');
+    }
     const body = createReadStream(real, { fd: handle, signal: call.signal });
-    return { body, length: size, close: () => void body.on('error', () => undefined).destroy() };
+    return { body, length: stats.size, close: () => void body.on('error', () => undefined).destroy() };
   }
 
   async #entry(dir: string, name: string): Promise<Entry> {
     const real = await this.#resolve(join(dir, name));
     if (real === null) throw new SidecarError('artifact_missing', `The artifact ${name} leads nowhere.`);
     const stats = await lstat(real);
+    if (!stats.isDirectory() && !stats.isFile()) throw unsafe(join(dir, name), 'is no regular file');
     return { name, isDir: stats.isDirectory(), size: stats.isDirectory() ? null : stats.size };
   }
 
@@ -62,6 +69,11 @@ function isInside(root: string, path: string): boolean {
 }
 
 function nullIfAbsent(error: unknown): null {
-  if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return null;
-  throw error;
+  const errno = errnoOf(error);
+  if (errno === 'ENOENT' || errno === 'ENOTDIR') return null;
+  const [code, what] =
+    errno === 'ELOOP'
+      ? (['unsafe_path', 'leads in a circle'] as const)
+      : (['access_denied', 'cannot be read'] as const);
+  throw new SidecarError(code, `A path of the artifacts ${what}: ${String(error)}`, { cause: error });
 }

@@ -3,6 +3,8 @@ import { SidecarError } from '../domain/errors.ts';
 /** What the file systems that we know allow for one name. */
 const MAX_NAME_BYTES = 255;
 const MAX_DEPTH = 64;
+/** Leaves as much of Linux' 4,096 for the cache directory. */
+const MAX_PATH_BYTES = 2_048;
 const FORBIDDEN = /[/\\\p{Cc}]/u;
 
 /**
@@ -14,6 +16,7 @@ export function childPath(dir: string, name: string): string {
   if (fault !== null) throw unsafe(name, fault);
   const path = dir === '' ? name : `${dir}/${name}`;
   if (path.split('/').length > MAX_DEPTH) throw unsafe(path, `is more than ${MAX_DEPTH} directories deep`);
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) throw unsafe(path, `is longer than ${MAX_PATH_BYTES} bytes`);
   return path;
 }
 

@@ -16,7 +16,8 @@ const RUN_ID = /^[\w-]{1,250}$/;
 const MAX_VERSION = 2_147_483_647;
 /** MLflow sets no limit itself; its databases hold 256 to unlimited characters. */
 const MAX_NAME_LENGTH = 500;
-const MAX_URI_LENGTH = 2_000;
+/** Room for 260 characters of any script; an outcome names it three times and stays under 4 KB. */
+const MAX_URI_BYTES = 800;
 const CONTROL = /\p{Cc}/u;
 
 const EXAMPLES =
@@ -27,9 +28,10 @@ const EXAMPLES =
  * @throws SidecarError `invalid_request`, naming the text and what is wrong with it
  */
 export function parseModelUri(text: string): ModelUri {
-  if (text.length > MAX_URI_LENGTH)
-    throw bad(text.slice(0, 80), `is longer than ${MAX_URI_LENGTH} characters`);
-  if (CONTROL.test(text)) throw bad(text, 'holds a control character');
+  if (Buffer.byteLength(text) > MAX_URI_BYTES)
+    throw bad(text.slice(0, 80), `is longer than ${MAX_URI_BYTES} bytes`);
+  if (CONTROL.test(text) || !text.isWellFormed())
+    throw bad(text, 'holds a control character or half a character');
   if (text.startsWith('runs:/')) return parseRun(text);
   if (text.startsWith('models:/')) return parseModels(text);
   throw bad(text, 'is not a model URI');

@@ -58,5 +58,12 @@ export function isGiven(outcome: Outcome): boolean {
 }
 
 export function warningOf(error: SidecarError): Warning {
-  return { code: error.code, message: error.message, hint: error.hint };
+  return { code: error.code, message: clipped(error.message), hint: error.hint };
+}
+
+/** What others said may stand in it, at any length. */
+const MAX_MESSAGE_LENGTH = 400;
+
+function clipped(text: string): string {
+  return text.length <= MAX_MESSAGE_LENGTH ? text : `${text.slice(0, MAX_MESSAGE_LENGTH).toWellFormed()}…`;
 }

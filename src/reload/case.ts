@@ -6,6 +6,9 @@ import type { ReloadRequest } from './api.ts';
 import type { Run } from './run.ts';
 import { type Fallback, judgeUnobtained, judgeUnresolved, type Verdict } from './verdict.ts';
 
+/** How long a cached version is given while MLflow refuses the sidecar's own credential; a caller's own is not borne with. */
+const REFUSED_GRACE_MS = 24 * 3_600_000;
+
 /** A call and what the cache holds for it. */
 export interface Case {
   readonly request: ReloadRequest;
@@ -23,11 +26,12 @@ export function fallbackOf(
   now: number,
 ): Fallback {
   const ageMs = published === null || confirmedAt === null ? null : Math.max(0, now - confirmedAt);
+  const graceMs = scope.own ? REFUSED_GRACE_MS : 0;
+  const isRefused = refusedAt !== null && now - refusedAt >= graceMs;
   return {
-    usable: ageMs !== null && ageMs <= maxStaleMs,
+    usable: ageMs !== null && ageMs <= maxStaleMs && !isRefused,
     ageS: ageMs === null ? null : ageMs / 1_000,
     maxStaleS: maxStaleMs / 1_000,
-    refusedForMs: refusedAt === null ? null : now - refusedAt,
     ownCredential: scope.own,
   };
 }

@@ -59,7 +59,7 @@ function givenFields(
     name: version.name,
     version: version.version,
     stage: version.stage,
-    aliases: [...version.aliases],
+    aliases: shown(version.aliases),
     run_id: version.runId,
     model_id: version.modelId,
     created: version.createdMs === null ? null : version.createdMs / 1_000,
@@ -71,6 +71,17 @@ function givenFields(
     source: verdict.kind === 'given' ? verdict.source : ('cache' as const),
     age_s: verdict.kind === 'given' ? 0 : Math.max(0, Math.round(now - confirmedAt) / 1_000),
   };
+}
+
+/** As many aliases as leave an outcome under 4 KB. */
+const MAX_ALIASES_BYTES = 500;
+
+function shown(aliases: readonly string[]): string[] {
+  let bytes = 0;
+  return aliases.filter(alias => {
+    bytes += Buffer.byteLength(alias);
+    return bytes <= MAX_ALIASES_BYTES;
+  });
 }
 
 const NOTHING = {

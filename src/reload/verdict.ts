@@ -18,9 +18,6 @@ export type Verdict =
       readonly refreshing: boolean;
     };
 
-/** How long a cached version is given while MLflow refuses the sidecar's own credential. */
-const REFUSED_GRACE_MS = 24 * 3_600_000;
-
 const NO_ANSWER: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'mlflow_unreachable',
   'mlflow_timeout',
@@ -29,13 +26,11 @@ const NO_ANSWER: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 
 /** What the cache could give instead. */
 export interface Fallback {
-  /** A complete snapshot, confirmed within what the caller takes as fresh enough. */
+  /** A complete snapshot, confirmed within what the caller takes as fresh enough, and not refused for too long. */
   readonly usable: boolean;
   /** Seconds since the published version was confirmed; null where nothing is published. */
   readonly ageS: number | null;
   readonly maxStaleS: number;
-  /** Milliseconds since MLflow began to refuse; null where it does not. */
-  readonly refusedForMs: number | null;
   /** Whether the credential is the sidecar's own. */
   readonly ownCredential: boolean;
 }
@@ -44,14 +39,10 @@ export interface Fallback {
 export function judgeUnresolved(error: SidecarError, fallback: Fallback): Verdict {
   if (isMissing(error.code)) return { kind: 'missing', error };
   const failed: Verdict = { kind: 'failed', error, wanted: null, refreshing: false };
-  if (error.code === 'access_denied' && !isWithinGrace(fallback)) return failed;
+  if (error.code === 'access_denied' && !fallback.ownCredential) return failed;
   if (fallback.usable) return { kind: 'stale', error, wanted: null, refreshing: false };
-  const tooOld = fallback.ageS !== null && NO_ANSWER.has(error.code);
-  return tooOld ? { ...failed, error: tooStale(error, fallback) } : failed;
-}
-
-function isWithinGrace(fallback: Fallback): boolean {
-  return fallback.ownCredential && (fallback.refusedForMs ?? 0) < REFUSED_GRACE_MS;
+  const isTooOld = (fallback.ageS ?? 0) > fallback.maxStaleS && NO_ANSWER.has(error.code);
+  return isTooOld ? { ...failed, error: tooStale(error, fallback) } : failed;
 }
 
 /** MLflow named a version, and that one could not be had, whatever the reason. */

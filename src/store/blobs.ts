@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { SidecarError } from '../domain/errors.ts';
 import type { ManifestFile } from '../domain/manifest.ts';
-import { makeDirectory, syncDirectory, temporaryName } from './durable.ts';
+import { makeDirectory, sync, temporaryName } from './durable.ts';
 import type { Layout } from './layout.ts';
 
 export type BlobInfo = Omit<ManifestFile, 'path'>;
@@ -55,7 +55,7 @@ export class Blobs {
   /** Makes these blobs' names survive a power cut; their contents do already. */
   async sync(blobs: readonly BlobInfo[]): Promise<void> {
     const directories = new Set(blobs.map(blob => dirname(this.#layout.blob(blob.sha256))));
-    await Promise.all([...directories, this.#layout.blobs].map(syncDirectory));
+    await Promise.all([...directories, this.#layout.blobs].map(sync));
   }
 }
 

@@ -29,7 +29,9 @@ export class Cache {
   async open(): Promise<void> {
     const { dir, own, clock, events } = this.#options;
     try {
-      this.#store = await Store.open(dir, own, clock, events);
+      const store = await Store.open(dir, own, clock, events);
+      if (this.#closed) return await store.close();
+      this.#store = store;
       this.#problem = null;
     } catch (error) {
       this.#problem = unusable(dir, error);

@@ -3,8 +3,8 @@ import { chmod, mkdir, open, readFile, rename, rm, symlink } from 'node:fs/promi
 import { dirname, join, relative } from 'node:path';
 import { errnoOf } from '../domain/errors.ts';
 
-/** Makes a rename or a new name in this directory survive a power cut. */
-export async function syncDirectory(path: string): Promise<void> {
+/** Makes a file's bytes, or the names in a directory, survive a power cut. */
+export async function sync(path: string): Promise<void> {
   const handle = await open(path);
   try {
     await handle.sync();
@@ -41,7 +41,7 @@ export async function writeFileDurably(path: string, text: string, tmp: string, 
     await rm(temporary, { force: true });
     throw error;
   }
-  await syncDirectory(dirname(path));
+  await sync(dirname(path));
 }
 
 /** Points the symlink `path` to `target`, relatively, by one rename. */
@@ -54,7 +54,7 @@ export async function replaceLink(path: string, target: string, tmp: string): Pr
     await rm(temporary, { force: true });
     throw error;
   }
-  await syncDirectory(dirname(path));
+  await sync(dirname(path));
 }
 
 /** The text of a file, or null where there is none. */

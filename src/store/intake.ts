@@ -1,10 +1,12 @@
 import { rm } from 'node:fs/promises';
+import { SingleFlight } from '../policy/single-flight.ts';
 import type { BlobInfo, Blobs, StagedBlob } from './blobs.ts';
 
 /** Files that were taken in and are no blobs yet, with the number of intakes that want each. */
 export class Staging {
   readonly blobs: Blobs;
   readonly #wanted = new Map<string, { readonly staged: StagedBlob; readonly by: Set<Intake> }>();
+  readonly #committing = new SingleFlight<void>();
 
   constructor(blobs: Blobs) {
     this.blobs = blobs;
@@ -28,10 +30,12 @@ export class Staging {
 
   /** Makes it a blob for everyone; nothing happens where it is one already. */
   async commit(sha256: string): Promise<void> {
-    const staged = this.#wanted.get(sha256)?.staged;
-    if (staged === undefined) return;
-    this.#wanted.delete(sha256);
-    await this.blobs.commit(staged);
+    await this.#committing.join(sha256, async () => {
+      const staged = this.#wanted.get(sha256)?.staged;
+      if (staged === undefined) return;
+      await this.blobs.commit(staged);
+      this.#wanted.delete(sha256);
+    });
   }
 
   async drop(intake: Intake): Promise<void> {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -10,7 +10,10 @@ const HEARTBEAT_MS = 10_000;
 const STALE_MS = 60_000;
 const OWNER_FILE = 'owner.json';
 
-const Owner = z.object({ pid: z.number().int().positive(), host: z.string() });
+const Owner = z.object({ pid: z.number().int().positive(), space: z.string() });
+
+/** Of this process. */
+const taken = new Set<string>();
 
 /** This process' own directory for work in progress; its heartbeat says that the work is alive. */
 export class Lease {
@@ -24,20 +27,32 @@ export class Lease {
 
   static async take(tmp: string): Promise<Lease> {
     const dir = join(tmp, `${process.pid}-${randomUUID()}`);
-    await mkdir(dir, { mode: 0o700 });
-    await writeFile(join(dir, OWNER_FILE), JSON.stringify({ pid: process.pid, host: hostname() }));
+    taken.add(dir);
+    await sign(dir);
     return new Lease(dir);
   }
 
   async release(): Promise<void> {
     clearInterval(this.#timer);
+    taken.delete(this.dir);
     await rm(this.dir, { recursive: true, force: true });
   }
 
   async #beat(): Promise<void> {
     const now = new Date();
-    await utimes(join(this.dir, OWNER_FILE), now, now).catch(() => undefined);
+    // Another host takes a process that was stopped for longer than the heartbeat allows for dead.
+    await utimes(join(this.dir, OWNER_FILE), now, now).catch(() => sign(this.dir).catch(() => undefined));
   }
+}
+
+async function sign(dir: string): Promise<void> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await writeFile(join(dir, OWNER_FILE), JSON.stringify({ pid: process.pid, space: await pidSpace() }));
+}
+
+/** Where a process id means something: this host, and on Linux this container. */
+export async function pidSpace(): Promise<string> {
+  return `${hostname()} ${await readlink('/proc/self/ns/pid').catch(() => '')}`;
 }
 
 /** Removes what dead processes left in `tmp`; returns how many leases that were. */
@@ -53,15 +68,13 @@ export async function sweepDeadLeases(tmp: string, now: number): Promise<number>
 }
 
 async function isAlive(dir: string, now: number): Promise<boolean> {
+  if (taken.has(dir)) return true;
   const file = join(dir, OWNER_FILE);
-  const beat = await stat(file)
-    .catch(() => stat(dir))
-    .catch(() => null);
-  if (beat === null || now - beat.mtimeMs > STALE_MS) return false;
   const owner = await ownerOf(file);
-  // A directory that is so new that its owner has not signed it yet is left alone.
-  if (owner === null || owner.host !== hostname()) return true;
-  return owner.pid !== process.pid && isRunning(owner.pid);
+  // A stopped process has no heartbeat, but it is there; one that had our id before us is not.
+  if (owner?.space === (await pidSpace())) return owner.pid !== process.pid && isRunning(owner.pid);
+  const beat = await stat(file).catch(() => stat(dir).catch(() => null));
+  return beat !== null && now - beat.mtimeMs <= STALE_MS;
 }
 
 async function ownerOf(file: string): Promise<z.infer<typeof Owner> | null> {

@@ -1,4 +1,4 @@
-import { readdir, readlink, rename, rm } from 'node:fs/promises';
+import { lstat, readdir, readlink, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { refKey } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
@@ -31,10 +31,10 @@ export async function recoverRefs(
 ): Promise<Recovered> {
   const dropped: string[] = [];
   const refs: { scope: Scope; ref: Ref }[] = [];
-  for await (const path of recordsIn(layout)) {
+  for (const path of await recordsIn(layout)) {
     const found = await readRecord(path, own);
     if (found === null) {
-      await rm(path, { force: true });
+      await rm(path, { force: true, recursive: true });
       dropped.push(relative(layout.root, path));
       continue;
     }
@@ -43,21 +43,18 @@ export async function recoverRefs(
     if (ref !== found.ref) dropped.push(relative(layout.root, path));
     refs.push({ scope: found.scope, ref });
   }
-  await followRecords(
-    layout,
-    refs.filter(({ scope }) => scope.own).map(({ ref }) => ref),
-    tmp,
-  );
+  await followRecords(layout, own, snapshots, tmp);
   return { refs, dropped };
 }
 
-async function* recordsIn(layout: Layout): AsyncGenerator<string> {
+/** All at once, since some are moved on the way. */
+async function recordsIn(layout: Layout): Promise<readonly string[]> {
   const bases = [layout.refs, ...(await childrenOf(layout.scopes))];
-  for (const base of bases) {
-    for (const model of await childrenOf(base)) {
-      for (const record of await childrenOf(model)) yield record;
-    }
-  }
+  return (await Promise.all(bases.map(filesBelow))).flat();
+}
+
+async function filesBelow(base: string): Promise<readonly string[]> {
+  return (await Promise.all((await childrenOf(base)).map(childrenOf))).flat();
 }
 
 async function childrenOf(dir: string): Promise<readonly string[]> {
@@ -70,7 +67,7 @@ async function childrenOf(dir: string): Promise<readonly string[]> {
 }
 
 async function readRecord(path: string, own: Scope): Promise<Found | null> {
-  const text = await readIfThere(path);
+  const text = (await stat(path)).isFile() ? await readIfThere(path) : null;
   const parsed = text === null ? null : parseRef(text);
   if (parsed === null || !/^[0-9a-f]{32}$/.test(parsed.scopeId)) return null;
   const scope = parsed.scopeId === own.id ? own : { id: parsed.scopeId, own: false };
@@ -91,20 +88,54 @@ async function withExistingSnapshot(ref: Ref, snapshots: Snapshots): Promise<Ref
   return { ...ref, published: null, confirmedAt: null };
 }
 
-async function followRecords(layout: Layout, refs: readonly Ref[], tmp: string): Promise<void> {
-  const wanted = new Map<string, string>();
-  for (const ref of refs) {
-    if (ref.published !== null)
-      wanted.set(layout.link(refKey(ref.uri)), layout.snapshot(ref.published.snapshot));
+async function followRecords(layout: Layout, own: Scope, snapshots: Snapshots, tmp: string): Promise<void> {
+  const records = (await filesBelow(layout.refs)).map(path =>
+    relative(layout.refs, path).replace(/\.json$/, ''),
+  );
+  const links = (await filesBelow(layout.models)).map(path => relative(layout.models, path));
+  for (const place of new Set([...records, ...links])) {
+    const link = join(layout.models, place);
+    const target = () => targetOf(layout, join(layout.refs, `${place}.json`), own, snapshots);
+    while (!(await isFollowing(link, target))) await setLink(link, await target(), tmp);
   }
-  for (const model of await childrenOf(layout.models)) {
-    for (const link of await childrenOf(model)) {
-      if (!wanted.has(link)) await rm(link, { force: true, recursive: true });
-    }
-  }
-  for (const [link, snapshot] of wanted) {
-    if ((await readlink(link).catch(() => null)) === relative(dirname(link), snapshot)) continue;
-    await makeDirectory(dirname(link), 0o755);
-    await replaceLink(link, snapshot, tmp);
-  }
+}
+
+/**
+ * Another process may be publishing meanwhile. It writes the record before it switches the link; so the link is read
+ * first, and looked at again after it was set.
+ */
+async function isFollowing(link: string, target: () => Promise<string | null>): Promise<boolean> {
+  const found = await readlink(link).catch(nullIfNoLink);
+  const wanted = await target();
+  return found === (wanted === null ? null : relative(dirname(link), wanted));
+}
+
+/** Anything else in a link's place is in the way. */
+function nullIfNoLink(error: unknown): string | null {
+  return isAbsent(error) ? null : '';
+}
+
+/** The snapshot that the record names, if it is there. */
+async function targetOf(
+  layout: Layout,
+  record: string,
+  own: Scope,
+  snapshots: Snapshots,
+): Promise<string | null> {
+  const text = await readIfThere(record);
+  const parsed = text === null ? null : parseRef(text);
+  const published = parsed?.scopeId === own.id ? parsed.ref.published : null;
+  const isThere = published !== null && (await snapshots.has(published.snapshot));
+  return isThere ? layout.snapshot(published.snapshot) : null;
+}
+
+async function setLink(link: string, target: string | null, tmp: string): Promise<void> {
+  const isLink = await lstat(link).then(
+    stats => stats.isSymbolicLink(),
+    () => false,
+  );
+  if (target === null || !isLink) await rm(link, { force: true, recursive: true });
+  if (target === null) return;
+  await makeDirectory(dirname(link), 0o755);
+  await replaceLink(link, target, tmp);
 }

@@ -66,10 +66,13 @@ export class Refs {
   ): Promise<void> {
     await this.#exclusively(keyOf(scope, uri), async key => {
       if (order < this.#order(key)) return;
-      const ref: Ref = { ...this.get(scope, uri), published, confirmedAt: now, refusedAt: null };
-      await this.#write(scope, ref);
-      if (scope.own) await this.#switchLink(ref, published.snapshot);
-      this.#entries.set(key, { scope, ref, order });
+      const before = this.get(scope, uri);
+      await this.#show(scope, { ...before, published, confirmedAt: now, refusedAt: null });
+      const meanwhile = this.get(scope, uri);
+      // A newer answer confirmed what was published before.
+      if (order < this.#order(key)) return await this.#show(scope, meanwhile);
+      const refusedAt = meanwhile.refusedAt === before.refusedAt ? null : meanwhile.refusedAt;
+      this.#entries.set(key, { scope, ref: { ...meanwhile, published, confirmedAt: now, refusedAt }, order });
     });
   }
 
@@ -124,10 +127,13 @@ export class Refs {
     await writeFileDurably(path, serializeRef(ref, scope.id), this.#tmp, 0o444);
   }
 
-  async #switchLink(ref: Ref, snapshot: string): Promise<void> {
-    const path = this.#layout.link(refKey(ref.uri));
-    await makeDirectory(dirname(path), 0o755);
-    await replaceLink(path, this.#layout.snapshot(snapshot), this.#tmp);
+  /** Makes readers see it: first the record, then the link. */
+  async #show(scope: Scope, ref: Ref): Promise<void> {
+    await this.#write(scope, ref);
+    if (!scope.own || ref.published === null) return;
+    const link = this.#layout.link(refKey(ref.uri));
+    await makeDirectory(dirname(link), 0o755);
+    await replaceLink(link, this.#layout.snapshot(ref.published.snapshot), this.#tmp);
   }
 
   /** One writer a ref at a time, in the order asked for. */

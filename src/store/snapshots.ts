@@ -6,7 +6,7 @@ import type { Manifest, ManifestFile } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import { isIntact } from './blobs.ts';
-import { makeDirectory, syncDirectory, temporaryName } from './durable.ts';
+import { makeDirectory, sync, temporaryName } from './durable.ts';
 import type { Layout } from './layout.ts';
 
 /** Where a file system knows no hard links, or a blob has as many as it can. */
@@ -42,9 +42,9 @@ export class Snapshots {
     const temporary = temporaryName(this.#tmp);
     try {
       const directories = await this.#layOut(temporary, manifest.files);
-      for (const directory of directories) await syncDirectory(directory);
+      for (const directory of directories) await sync(directory);
       await rename(temporary, this.#layout.snapshot(id)).catch(unlessThere);
-      await syncDirectory(this.#layout.snapshots);
+      await sync(this.#layout.snapshots);
       return id;
     } finally {
       await rm(temporary, { recursive: true, force: true });
@@ -66,6 +66,7 @@ export class Snapshots {
       if (!NO_LINK.has(errnoOf(error))) throw error;
       await copyFile(blob, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
       await chmod(path, 0o444);
+      await sync(path);
     }
   }
 

@@ -14,18 +14,24 @@ import { recoverRefs } from './recover.ts';
 import { Refs } from './refs.ts';
 import { Snapshots } from './snapshots.ts';
 
+const SWEEP_MS = 60_000;
+
 /** Where bytes live. Renames give correctness; several processes may share one directory. */
 export class Store {
   readonly layout: Layout;
   readonly refs: Refs;
   readonly #lease: Lease;
+  readonly #sweeper: NodeJS.Timeout;
   readonly #staging: Staging;
   readonly #snapshots: Snapshots;
   readonly #manifests: Manifests;
 
-  private constructor(layout: Layout, lease: Lease, events: EventBus) {
+  private constructor(layout: Layout, lease: Lease, clock: Clock, events: EventBus) {
     this.layout = layout;
     this.#lease = lease;
+    // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
+    const sweep = () => void sweepDeadLeases(layout.tmp, clock.now()).catch(() => undefined);
+    this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
     this.#staging = new Staging(new Blobs(layout, lease.dir));
     this.refs = new Refs(layout, lease.dir, error => events.emit({ type: 'cache_unusable', error }));
     this.#snapshots = new Snapshots(layout, lease.dir);
@@ -39,7 +45,7 @@ export class Store {
     for (const dir of layout.shared) await makeDirectory(dir, 0o755);
     for (const dir of layout.private) await makeDirectory(dir, 0o700);
     const swept = await sweepDeadLeases(layout.tmp, clock.now());
-    const store = new Store(layout, await Lease.take(layout.tmp), events);
+    const store = new Store(layout, await Lease.take(layout.tmp), clock, events);
     const { refs, dropped } = await recoverRefs(layout, own, store.#snapshots, store.#lease.dir);
     for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
     events.emit({ type: 'cache_recovered', refs: refs.length, swept, dropped });
@@ -70,6 +76,7 @@ export class Store {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#sweeper);
     await this.refs.flush();
     await this.#lease.release();
   }

@@ -22,8 +22,9 @@ export class Credentials {
   /** Reads the files again after a refusal; whether the header is another now. */
   async renew(): Promise<boolean> {
     const before = await this.#header.catch(() => null);
-    this.#header = headerOf(this.#source);
-    return (await this.#header) !== before;
+    const now = await headerOf(this.#source).catch(() => before);
+    this.#header = Promise.resolve(now);
+    return now !== before;
   }
 }
 

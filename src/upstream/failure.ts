@@ -43,7 +43,7 @@ export function connectionError(what: string, error: unknown): SidecarError {
 
 function hintOf(error: unknown): string {
   const code = errnoOf(error);
-  if (/CERT|SIGNED|TLS|SSL/.test(code)) {
+  if (/CERT|SIGN|TLS|SSL|ISSUER/.test(code)) {
     return 'Name the CA bundle in MLFLOW_TRACKING_SERVER_CERT_PATH; http or https must match what the server speaks.';
   }
   return 'Check that MLflow runs and that MLFLOW_TRACKING_URI is its address as seen from here.';

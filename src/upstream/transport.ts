@@ -22,10 +22,12 @@ export type UpstreamResponse = Dispatcher.ResponseData;
 
 /** All connections to MLflow and its artifact servers, with MLflow's own TLS and proxy settings. */
 export class Transport {
-  readonly #dispatcher: Dispatcher;
+  readonly #http: Dispatcher;
+  readonly #https: Dispatcher;
 
-  private constructor(dispatcher: Dispatcher) {
-    this.#dispatcher = dispatcher;
+  private constructor(http: Dispatcher, https: Dispatcher) {
+    this.#http = http;
+    this.#https = https;
   }
 
   /** @throws Error if a certificate file cannot be read */
@@ -38,15 +40,24 @@ export class Transport {
       // It starts again with every chunk, so a trickle never trips it; deadlines and the progress floor do.
       bodyTimeout: 0,
     };
-    const { http, https, noProxy } = options.proxy;
-    if (http === null && https === null) return new Transport(new Agent(limits));
-    const proxies = { httpProxy: http ?? '', httpsProxy: https ?? '', noProxy: noProxy ?? '' };
-    return new Transport(new EnvHttpProxyAgent({ ...limits, ...proxies, requestTls: connect }));
+    const via = (proxy: string | null) => {
+      if (proxy === null) return new Agent(limits);
+      const noProxy = options.proxy.noProxy ?? '';
+      return new EnvHttpProxyAgent({
+        ...limits,
+        httpProxy: proxy,
+        httpsProxy: proxy,
+        noProxy,
+        requestTls: connect,
+      });
+    };
+    return new Transport(via(options.proxy.http), via(options.proxy.https));
   }
 
   /** Redirects are not followed: an answer from somewhere else is not MLflow's. */
   request(request: UpstreamRequest): Promise<UpstreamResponse> {
-    return this.#dispatcher.request({
+    const isPlain = request.url.protocol === 'http:';
+    return (isPlain ? this.#http : this.#https).request({
       origin: request.url.origin,
       path: request.url.pathname + request.url.search,
       method: request.method,
@@ -55,12 +66,12 @@ export class Transport {
       signal: request.signal,
       // A kept-alive plain connection costs 45 ms an answer (two writes against delayed ACK), a fresh one 5 ms; with TLS
       // the handshake costs more than that.
-      reset: request.url.protocol === 'http:',
+      reset: isPlain,
     });
   }
 
   async close(): Promise<void> {
-    await this.#dispatcher.destroy();
+    await Promise.all([this.#http.destroy(), this.#https.destroy()]);
   }
 }
 

@@ -106,9 +106,9 @@ test('a name of 501 characters is refused', () => {
   expect(nameFault('n'.repeat(501))).toBe('has a name longer than 500 characters');
 });
 
-test('a URI of more than 2,000 characters is refused without being repeated in full', () => {
-  const { message } = faultOf(`models:/name/${'s'.repeat(2_000)}`);
-  expect(message).toMatch(/longer than 2000 characters/);
+test('a URI of more than 800 bytes is refused without being repeated in full', () => {
+  const { message } = faultOf(`models:/name/${'s'.repeat(800)}`);
+  expect(message).toMatch(/longer than 800 bytes/);
   expect(message.length).toBeLessThan(200);
 });
 

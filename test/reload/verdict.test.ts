@@ -1,13 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import { type ErrorCode, HTTP_STATUS_BY_CODE, isMissing, SidecarError } from '../../src/domain/errors.ts';
+import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { fallbackOf } from '../../src/reload/case.ts';
 import { type Fallback, judgeUnobtained, judgeUnresolved } from '../../src/reload/verdict.ts';
+import type { Ref } from '../../src/store/ref-record.ts';
 
 const HOUR_MS = 3_600_000;
 const CODES = Object.keys(HTTP_STATUS_BY_CODE).filter(
   (code): code is ErrorCode => code in HTTP_STATUS_BY_CODE,
 );
 
-const USABLE: Fallback = { usable: true, ageS: 60, maxStaleS: 600, refusedForMs: null, ownCredential: true };
+const USABLE: Fallback = { usable: true, ageS: 60, maxStaleS: 600, ownCredential: true };
 const TOO_OLD: Fallback = { ...USABLE, usable: false, ageS: 1_000 };
 const NOTHING: Fallback = { ...USABLE, usable: false, ageS: null };
 
@@ -52,18 +55,44 @@ describe('where MLflow did not say which version is wanted', () => {
 
   describe('since it refuses the credential', () => {
     test.each<[string, Partial<Fallback>, string]>([
-      ['the sidecar’s own, just now', { refusedForMs: null }, 'stale'],
-      ['the sidecar’s own, for 23 h', { refusedForMs: 23 * HOUR_MS }, 'stale'],
-      ['the sidecar’s own, for 24 h', { refusedForMs: 24 * HOUR_MS }, 'failed'],
+      ['the sidecar’s own, just now', {}, 'stale'],
+      ['the sidecar’s own, for too long', { usable: false }, 'failed'],
       ['the caller’s own', { ownCredential: false }, 'failed'],
     ])('%s', (_, change, kind) => {
       expect(judgeUnresolved(error('access_denied'), { ...USABLE, ...change }).kind).toBe(kind);
     });
+  });
+});
 
-    test('for a day, it still counts that it did not answer at all', () => {
-      const refused = { ...USABLE, refusedForMs: 48 * HOUR_MS };
-      expect(judgeUnresolved(error('mlflow_timeout'), refused).kind).toBe('stale');
-    });
+describe('how long a cached version is given while MLflow refuses the credential', () => {
+  const NOW = 1_800_000_000_000;
+
+  function usable(own: boolean, refusedForMs: number | null): boolean {
+    const uri = parseModelUri('models:/churn/Production');
+    const version = {
+      name: 'churn',
+      version: '1',
+      stage: 'Production',
+      aliases: [],
+      runId: null,
+      modelId: null,
+      createdMs: null,
+      source: '',
+    };
+    const published = { version, snapshot: 'a'.repeat(32), digest: 'sha256:0', files: 1, bytes: 1 };
+    const refusedAt = refusedForMs === null ? null : NOW - refusedForMs;
+    const ref: Ref = { uri, resolved: null, published, confirmedAt: NOW - HOUR_MS, refusedAt };
+    return fallbackOf(ref, { id: '0'.repeat(32), own }, 100 * HOUR_MS, NOW).usable;
+  }
+
+  test.each([
+    ['the sidecar’s own, not refused', true, null, true],
+    ['the sidecar’s own, for 23 h', true, 23 * HOUR_MS, true],
+    ['the sidecar’s own, for 24 h', true, 24 * HOUR_MS, false],
+    ['the caller’s own, not refused', false, null, true],
+    ['the caller’s own, just now', false, 0, false],
+  ])('%s', (_, own, refusedForMs, expected) => {
+    expect(usable(own, refusedForMs)).toBe(expected);
   });
 });
 

@@ -1,8 +1,7 @@
-import { mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
-import { Lease, sweepDeadLeases } from '../../src/store/lease.ts';
+import { describe, expect, test, vi } from 'vitest';
+import { Lease, pidSpace, sweepDeadLeases } from '../../src/store/lease.ts';
 import { run, start } from './child.ts';
 import { fetched, openStore, temporaryDirectory } from './support.ts';
 
@@ -37,7 +36,7 @@ test('a lease is a private directory signed by its process, and is gone when rel
   const lease = await Lease.take(tmp);
   expect(JSON.parse(await readFile(join(lease.dir, 'owner.json'), 'utf8'))).toEqual({
     pid: process.pid,
-    host: hostname(),
+    space: await pidSpace(),
   });
   await lease.release();
   expect(await readdir(tmp)).toEqual([]);
@@ -46,24 +45,24 @@ test('a lease is a private directory signed by its process, and is gone when rel
 describe('swept is', () => {
   test('what a process of this host left that runs no more', async () => {
     const tmp = await temporaryDirectory();
-    await leftBy(tmp, { pid: await deadPid(), host: hostname() });
+    await leftBy(tmp, { pid: await deadPid(), space: await pidSpace() });
     expect(await sweepDeadLeases(tmp, Date.now())).toBe(1);
     expect(await readdir(tmp)).toEqual([]);
   });
 
   test('what an earlier process left that had our own id, as in a container', async () => {
     const tmp = await temporaryDirectory();
-    await leftBy(tmp, { pid: process.pid, host: hostname() });
+    await leftBy(tmp, { pid: process.pid, space: await pidSpace() });
     expect(await sweepDeadLeases(tmp, Date.now())).toBe(1);
   });
 
   test('what a process of another host has not touched for a minute', async () => {
     const tmp = await temporaryDirectory();
-    await leftBy(tmp, { pid: process.pid, host: 'another' }, 2 * MINUTE_MS);
+    await leftBy(tmp, { pid: process.pid, space: 'another' }, 2 * MINUTE_MS);
     expect(await sweepDeadLeases(tmp, Date.now())).toBe(1);
   });
 
-  test.each(['', '{', '{"pid":-1,"host":"x"}', 'null'])(
+  test.each(['', '{', '{"pid":-1,"space":"x"}', 'null'])(
     'what nobody signed, %j, once it is old',
     async owner => {
       const tmp = await temporaryDirectory();
@@ -84,7 +83,7 @@ describe('swept is', () => {
 describe('left alone is', () => {
   test('what a process of another host touched lately', async () => {
     const tmp = await temporaryDirectory();
-    const name = await leftBy(tmp, { pid: await deadPid(), host: 'another' }, MINUTE_MS / 2);
+    const name = await leftBy(tmp, { pid: await deadPid(), space: 'another' }, MINUTE_MS / 2);
     expect(await sweepDeadLeases(tmp, Date.now())).toBe(0);
     expect(await readdir(tmp)).toEqual([name]);
   });
@@ -109,10 +108,23 @@ describe('left alone is', () => {
   });
 });
 
-test('a process whose lease was swept while it was stopped can work on', async () => {
+test('a process that was stopped keeps its lease on its own host', async () => {
   const { store, dir } = await openStore();
   await sweepDeadLeases(join(dir, 'v1/tmp'), Date.now() + 2 * MINUTE_MS);
   await expect(fetched(store, '1')).resolves.toMatchObject({ files: 2 });
+});
+
+test('a lease that another host swept is there again after the next heartbeat', async () => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+  try {
+    const lease = await Lease.take(await temporaryDirectory());
+    await rm(lease.dir, { recursive: true });
+    vi.advanceTimersByTime(10_000);
+    await vi.waitFor(async () => expect(await readdir(lease.dir)).toEqual(['owner.json']));
+    await lease.release();
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test('what another process published is there when the store is opened, with its bytes shared', async () => {
