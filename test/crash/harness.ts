@@ -1,0 +1,100 @@
+import { fork } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
+import { z } from 'zod';
+import type { ScriptedMlflow } from '../support/scripted-mlflow.ts';
+import { contentOf, filesBelow, filesOf, PATHS, readWhole } from './content.ts';
+
+export const NAME = 'thousand';
+export const REF = 'Production';
+
+const Seen = z.object({ rounds: z.number(), versions: z.array(z.string()), faults: z.array(z.string()) });
+
+/** A cache directory that other users can reach, unlike what mkdtemp makes. */
+export async function makeCache(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'sidecar-crash-'));
+  await chmod(dir, 0o755);
+  return dir;
+}
+
+export async function removeCache(dir: string): Promise<void> {
+  await rm(dir, { recursive: true, force: true });
+}
+
+export function refPath(cacheDir: string): string {
+  return join(cacheDir, 'v1', 'models', NAME, REF);
+}
+
+/** The next version of the model, in production, with contents of its own. */
+export function addVersion(upstream: ScriptedMlflow): string {
+  const version = String(upstream.models.versionsOf(NAME).length + 1);
+  upstream.addVersion({ name: NAME, version, stage: REF, files: filesOf(version) });
+  return version;
+}
+
+export interface Reader {
+  stop(): Promise<z.infer<typeof Seen>>;
+}
+
+/** Starts a process that reads the ref over and over; the end of the test is its end, too. */
+export function startReader(cacheDir: string): Reader {
+  const script = fileURLToPath(new URL('./reader.ts', import.meta.url));
+  const child = fork(script, [refPath(cacheDir)], { execArgv: [], stdio: 'inherit' });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  return {
+    stop: async () => {
+      const told = once(child, 'message');
+      const ended = once(child, 'exit');
+      child.send('stop');
+      const [seen] = await told;
+      await ended;
+      return Seen.parse(seen);
+    },
+  };
+}
+
+/** What must hold of a cache that nobody works on but the process `pid`: a list of everything that is wrong. */
+export async function faultsOf(cacheDir: string, pid: number): Promise<readonly string[]> {
+  const root = join(cacheDir, 'v1');
+  const faults: string[] = [];
+  for (const name of await readdir(join(root, 'tmp'))) {
+    if (!name.startsWith(`${pid}-`)) faults.push(`tmp/${name} is left of a dead process`);
+  }
+  for (const name of await filesBelow(join(root, 'tmp'))) {
+    if (!name.endsWith('/owner.json')) faults.push(`tmp/${name} is work that nobody does`);
+  }
+  const digests = new Set<string>();
+  for (const id of await readdir(join(root, 'snapshots'))) {
+    const dir = join(root, 'snapshots', id);
+    const files = (await filesBelow(dir)).length;
+    const version = await readWhole(dir).catch(String);
+    if (files !== PATHS.length || !/^\d+$/.test(version)) faults.push(`${dir}: ${files} files of ${version}`);
+    for (const path of PATHS) digests.add(sha256(contentOf(version, path)));
+  }
+  for (const name of await filesBelow(join(root, 'blobs', 'sha256'))) {
+    const digest = sha256(await readFile(join(root, 'blobs', 'sha256', name)));
+    if (!name.endsWith(`/${digest}`)) faults.push(`blob ${name} holds ${digest}`);
+    if (!digests.has(digest)) faults.push(`blob ${name} belongs to no snapshot`);
+  }
+  return faults;
+}
+
+function sha256(content: Buffer): string {
+  return createHash('sha256').update(content).digest('hex');
+}
+
+/** Numbers in [0, 1) that a seed gives again (mulberry32). */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
