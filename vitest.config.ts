@@ -1,6 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
 const E2E = 'test/e2e/**/*.test.ts';
+/** They hold the built sidecar to limits of milliseconds. */
+const TIMED = ['test/faults/**/*.test.ts', 'test/crash/**/*.test.ts'];
 
 export default defineConfig({
   test: {
@@ -9,9 +11,19 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: [E2E],
+          exclude: [E2E, ...TIMED],
           testTimeout: 20_000,
           hookTimeout: 30_000,
+        },
+      },
+      {
+        test: {
+          name: 'timed',
+          include: TIMED,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
         },
       },
       {
@@ -22,7 +34,7 @@ export default defineConfig({
           // One after the other: they share two MLflow servers, and one of them freezes one.
           fileParallelism: false,
           // After the others, whose time limits should not suffer from Python's hunger.
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
           testTimeout: 180_000,
           hookTimeout: 60_000,
         },

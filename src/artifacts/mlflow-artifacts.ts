@@ -3,13 +3,13 @@ import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import { reasonOf, singleHeader, statusError } from '../upstream/failure.ts';
-import { mlflowMessage, readJson } from '../upstream/json.ts';
+import { mlflowMessage, readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
 import { discard, type UpstreamResponse } from '../upstream/transport.ts';
 import type { ArtifactSource, Entry, OpenFile } from './source.ts';
 
 /** A directory of 100,000 names is about 8 MB. */
-const MAX_LISTING_BYTES = 16 * 1024 * 1024;
+const LISTING_LIMIT: SizeLimit = { maxBytes: 16 * 1024 * 1024, code: 'unsafe_path' };
 /** An object store behind MLflow may list slowly; the run's deadline still stands over it. */
 const LISTING_PLAN: RetryPlan = { attempts: 3, tryTimeoutMs: 30_000, budgetMs: 120_000 };
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
@@ -65,7 +65,7 @@ export class MlflowArtifacts implements ArtifactSource {
     };
     return await retry(LISTING_PLAN, hooks, call.signal, async signal => {
       const response = await this.#client.send(what, { url, method: 'GET' }, { ...call, signal });
-      const answer = await readJson(what, response, MAX_LISTING_BYTES, signal);
+      const answer = await readJson(what, response, LISTING_LIMIT, signal);
       if (answer.status >= 400) throw missing(what, mlflowMessage(answer.body));
       return entriesOf(answer.body, what);
     });

@@ -56,7 +56,7 @@ function newPath(seen: Set<string>, dir: string, entry: Entry): string {
   if (seen.has(path)) throw unsafe(path, 'is listed twice');
   seen.add(path);
   if (seen.size <= MAX_ENTRIES) return path;
-  throw new SidecarError('mlflow_error', `The version lists more than ${MAX_ENTRIES} artifacts.`);
+  throw new SidecarError('unsafe_path', `The version lists more than ${MAX_ENTRIES} artifacts.`);
 }
 
 /** Two layers may disagree on what a name is. */

@@ -1,14 +1,14 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
-import { type JsonAnswer, readJson } from '../upstream/json.ts';
+import { type JsonAnswer, readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
 import { discard } from '../upstream/transport.ts';
 
 /** All tries of one registry request and the waits between them. */
 const BUDGET_MS = 30_000;
 /** The largest real answer, a page of a hundred logged models, is far smaller. */
-const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+const ANSWER_LIMIT: SizeLimit = { maxBytes: 4 * 1024 * 1024, code: 'mlflow_error' };
 
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'mlflow_unreachable',
@@ -75,7 +75,7 @@ export class RegistryClient {
       discard(response);
       return { status: 404, body: {} };
     }
-    return await readJson(what, response, MAX_ANSWER_BYTES, call.signal);
+    return await readJson(what, response, ANSWER_LIMIT, call.signal);
   }
 
   #request(question: Question): { url: URL; method: 'GET' | 'POST'; body?: string } {

@@ -4,9 +4,11 @@ import type { EventBus } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import { isSameVersion } from '../domain/version.ts';
+import { DISK_WAIT_MS, within } from '../policy/abort.ts';
 import type { RegistryCall } from '../registry/client.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Resolution } from '../registry/resolution.ts';
+import type { Published } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import { type Fetcher, stopwatch } from './fetcher.ts';
 import type { RegistryWatch } from './registry-watch.ts';
@@ -75,11 +77,20 @@ export class Pipeline {
     const { version, fault } = resolution;
     const { published } = store.refs.get(job.scope, job.uri);
     if (!job.force && published !== null && isSameVersion(published.version, version)) {
-      store.refs.confirm(job.scope, job.uri, version, order, this.#options.clock.now());
+      await this.#confirm(store, job, { ...published, version }, order);
       return { status: 'unchanged', source: 'cache' };
     }
     if (fault !== null) throw fault;
     return await this.#obtain(store, job, resolution, order, progress);
+  }
+
+  /** A disk that hangs does not hold up whoever only wants to know. */
+  async #confirm(store: Store, job: Job, published: Published, order: number): Promise<void> {
+    const { refs } = store;
+    const now = this.#options.clock.now();
+    const isShown = await within(DISK_WAIT_MS, refs.isShown(job.scope, job.uri));
+    if (isShown === false) await refs.publish(job.scope, job.uri, published, order, now);
+    else refs.confirm(job.scope, job.uri, published.version, order, now);
   }
 
   async #resolve(store: Store, job: Job, progress: RunProgress): Promise<Resolution> {

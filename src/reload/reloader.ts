@@ -4,7 +4,7 @@ import type { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import { type Scope, scopeOf } from '../domain/scope.ts';
-import { TOO_LATE, within } from '../policy/abort.ts';
+import { DISK_WAIT_MS, TOO_LATE, within } from '../policy/abort.ts';
 import type { Ref } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { Reloader, ReloadRequest } from './api.ts';
@@ -15,8 +15,6 @@ import type { RegistryWatch } from './registry-watch.ts';
 import { Runs } from './runs.ts';
 import type { Verdict } from './verdict.ts';
 
-/** A disk that does not say within this time whether a snapshot is there does not hold up whoever asks. */
-const DISK_WAIT_MS = 200;
 /** A healthy MLflow takes 5 to 45 ms; a caller that waits for less than this says nothing about it. */
 const TELLING_WAIT_MS = 100;
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { SidecarError } from '../domain/errors.ts';
@@ -45,11 +45,16 @@ export class Blobs {
     return await isIntact(this.#layout.blob(blob.sha256), blob);
   }
 
-  /** Makes a staged file the blob; one that was there and is damaged is replaced. */
+  /** Makes a staged file the blob, unless another process made a good one meanwhile; a damaged one is replaced. */
   async commit(staged: StagedBlob): Promise<void> {
     const path = this.#layout.blob(staged.sha256);
     await makeDirectory(dirname(path), 0o755);
-    await rename(staged.path, path);
+    const isTaken = await link(staged.path, path).then(
+      () => true,
+      async () => await isIntact(path, staged),
+    );
+    if (isTaken) await rm(staged.path, { force: true });
+    else await rename(staged.path, path);
   }
 
   /** Makes these blobs' names survive a power cut; their contents do already. */

@@ -1,4 +1,5 @@
-import { dirname } from 'node:path';
+import { readlink } from 'node:fs/promises';
+import { dirname, relative } from 'node:path';
 import { formatModelUri, type ModelUri, refKey } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import { makeDirectory, replaceLink, writeFileDurably } from './durable.ts';
@@ -90,6 +91,15 @@ export class Refs {
   /** Notes what MLflow last said, or that it refuses the credential. */
   note(scope: Scope, uri: ModelUri, news: Partial<Pick<Ref, 'resolved' | 'refusedAt'>>): void {
     this.#note(scope, { ...this.get(scope, uri), ...news }, this.#order(keyOf(scope, uri)));
+  }
+
+  /** Whether readers see what is published here: another process on this directory may have switched the link. */
+  async isShown(scope: Scope, uri: ModelUri): Promise<boolean> {
+    const { published } = this.get(scope, uri);
+    if (!scope.own || published === null) return true;
+    const link = this.#layout.link(refKey(uri));
+    const found = await readlink(link).catch(() => null);
+    return found === relative(dirname(link), this.#layout.snapshot(published.snapshot));
   }
 
   /** Forgets a snapshot that is not on the disk any more. */

@@ -1,4 +1,4 @@
-import { SidecarError } from '../domain/errors.ts';
+import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import { connectionError, singleHeader, statusError } from './failure.ts';
 import { discard, type UpstreamResponse } from './transport.ts';
 
@@ -8,15 +8,20 @@ export interface JsonAnswer {
   readonly body: unknown;
 }
 
+export interface SizeLimit {
+  readonly maxBytes: number;
+  readonly code: ErrorCode;
+}
+
 /**
  * Reads an answer that must be MLflow's JSON: a success, or an error in MLflow's own shape.
- * @param maxBytes more than this is refused unread
+ * @param limit more than `maxBytes` is refused unread, with `code`
  * @throws SidecarError `mlflow_error`, `access_denied`, `mlflow_unreachable` or `mlflow_timeout`
  */
 export async function readJson(
   what: string,
   response: UpstreamResponse,
-  maxBytes: number,
+  limit: SizeLimit,
   signal: AbortSignal,
 ): Promise<JsonAnswer> {
   const status = response.statusCode;
@@ -28,7 +33,7 @@ export async function readJson(
       `${what}: the answer is compressed (${encoding}), which was not asked for.`,
     );
   }
-  const text = await readText(what, response, maxBytes, signal);
+  const text = await readText(what, response, limit, signal);
   const body = parse(text);
   if (body === undefined || !isMlflowAnswer(status, body)) throw notMlflow(what, response, text);
   if (status >= 200 && status < 300) return { status, body };
@@ -69,7 +74,7 @@ export function mlflowMessage(body: unknown): string | null {
 async function readText(
   what: string,
   response: UpstreamResponse,
-  maxBytes: number,
+  { maxBytes, code }: SizeLimit,
   signal: AbortSignal,
 ): Promise<string> {
   const chunks: Buffer[] = [];
@@ -79,7 +84,7 @@ async function readText(
       const bytes = Buffer.from(chunk);
       size += bytes.byteLength;
       if (size > maxBytes) {
-        throw new SidecarError('mlflow_error', `${what}: the answer is larger than ${maxBytes} bytes.`);
+        throw new SidecarError(code, `${what}: the answer is larger than ${maxBytes} bytes.`);
       }
       chunks.push(bytes);
     }

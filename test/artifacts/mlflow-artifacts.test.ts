@@ -130,7 +130,11 @@ describe('a listing', () => {
     controller.abort(new Error('seen'));
     await listing;
     expect(told).toMatchObject([
-      { type: 'try_failed', error: { code: 'mlflow_error', message: /larger than 16777216/ } },
+      {
+        type: 'try_failed',
+        retryInMs: null,
+        error: { code: 'unsafe_path', message: /larger than 16777216/ },
+      },
     ]);
   });
 });

@@ -59,9 +59,7 @@ describe.concurrent('in the end', SLOW, () => {
     const answer = reload(sidecar.url, 'models:/million/Production', { deadline_s: 25 });
     const slowestMs = await slowestHealth(sidecar.url, answer);
     const { outcome, ms } = await answer;
-    context
-      .expect(outcome)
-      .toMatchObject({ status: 'failed', path: null, warning: { code: 'mlflow_error' } });
+    context.expect(outcome).toMatchObject({ status: 'failed', path: null, warning: { code: 'unsafe_path' } });
     context.expect(ms).toBeLessThan(25_000 + GRACE_MS);
     context.expect(slowestMs).toBeLessThan(1_000);
   });

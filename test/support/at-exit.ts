@@ -3,12 +3,19 @@
  * when the function that is given back is called. Once in all.
  */
 export function atExit(cleanUp: () => void): () => void {
+  if (cleanUps.size === 0) process.once('exit', doAll);
   const once = () => {
-    process.off('exit', once);
-    cleanUp();
+    if (cleanUps.delete(once)) cleanUp();
+    if (cleanUps.size === 0) process.off('exit', doAll);
   };
-  process.on('exit', once);
+  cleanUps.add(once);
   return once;
+}
+
+const cleanUps = new Set<() => void>();
+
+function doAll(): void {
+  for (const once of cleanUps) once();
 }
 
 /** Makes a signal an exit, so that what `atExit` was given is done. */

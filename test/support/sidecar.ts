@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { atExit } from './at-exit.ts';
-import { freePort } from './free-port.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 
@@ -37,22 +36,22 @@ export async function startSidecar(env: Readonly<Record<string, string>> = {}): 
   const ownCache =
     env['SIDECAR_CACHE_DIR'] === undefined ? await mkdtemp(join(tmpdir(), 'sidecar-cache-')) : null;
   const cacheDir = env['SIDECAR_CACHE_DIR'] ?? ownCache ?? '';
-  const port = env['SIDECAR_PORT'] ?? String(await freePort());
   const child = spawn(process.execPath, [MAIN, 'serve'], {
-    env: { ...inherited(), ...env, SIDECAR_PORT: port, SIDECAR_CACHE_DIR: cacheDir },
+    env: { ...inherited(), SIDECAR_PORT: '0', ...env, SIDECAR_CACHE_DIR: cacheDir },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const sidecar = handle(child, `http://127.0.0.1:${port}`, cacheDir, ownCache);
+  const sidecar = handle(child, cacheDir, ownCache);
   try {
-    await healthy(sidecar);
-    return sidecar;
+    return { ...sidecar, url: await healthyUrl(sidecar) };
   } catch (error) {
     await sidecar.stop();
     throw error;
   }
 }
 
-function handle(child: ChildProcess, url: string, cacheDir: string, ownCache: string | null): RunningSidecar {
+type Started = Omit<RunningSidecar, 'url'>;
+
+function handle(child: ChildProcess, cacheDir: string, ownCache: string | null): Started {
   const chunks: string[] = [];
   for (const stream of [child.stdout, child.stderr]) {
     stream?.setEncoding('utf8').on('data', (chunk: string) => chunks.push(chunk));
@@ -74,16 +73,19 @@ function handle(child: ChildProcess, url: string, cacheDir: string, ownCache: st
       cleanUp();
     }
   };
-  return { url, pid: child.pid ?? 0, cacheDir, logs: () => chunks.join(''), exited, stop };
+  return { pid: child.pid ?? 0, cacheDir, logs: () => chunks.join(''), exited, stop };
 }
 
-async function healthy(sidecar: RunningSidecar): Promise<void> {
-  const ended = sidecar.exited.then(code => `It ended with exit code ${code}`);
+/** Where it says that it listens, once it answers there. */
+async function healthyUrl(sidecar: Started): Promise<string> {
+  const ended = sidecar.exited.then(code => new Error(`It ended with exit code ${code}`));
   const deadline = Date.now() + START_LIMIT_MS;
   while (Date.now() < deadline) {
-    const answer = await Promise.race([ended, answers(`${sidecar.url}/healthz`)]);
-    if (answer === true) return;
-    if (typeof answer === 'string') throw new Error(`${answer} before it was healthy:\n${sidecar.logs()}`);
+    const url = /"url":"(http:[^"]+)"/.exec(sidecar.logs())?.[1];
+    const answer = await Promise.race([ended, url === undefined ? false : answers(`${url}/healthz`)]);
+    if (answer instanceof Error)
+      throw new Error(`${answer.message} before it was healthy:\n${sidecar.logs()}`);
+    if (answer && url !== undefined) return url;
     await delay(50);
   }
   throw new Error(`It was not healthy after ${START_LIMIT_MS / 1000} s:\n${sidecar.logs()}`);

@@ -9,7 +9,7 @@ const MAX_BYTES = 4 * 1024 * 1024;
 async function read(url: string, maxBytes = MAX_BYTES, signal = call().signal) {
   const client = await clientFor({ trusted: [url] });
   const response = await client.send('MLflow', { url: new URL(url), method: 'GET' }, { ...call(), signal });
-  return await readJson('MLflow', response, maxBytes, signal);
+  return await readJson('MLflow', response, { maxBytes, code: 'mlflow_error' }, signal);
 }
 
 async function answered(answer: Answer, maxBytes = MAX_BYTES) {
