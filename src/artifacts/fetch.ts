@@ -23,7 +23,7 @@ export const FILES_IN_FLIGHT = 16;
 type Blob = Omit<ManifestFile, 'path'>;
 
 /** Where the files go. */
-export interface Intake {
+interface Intake {
   /**
    * Takes a body in, whole or not at all.
    * @param size what the listing says, in bytes; null where it says nothing

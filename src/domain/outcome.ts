@@ -43,7 +43,6 @@ export const OutcomeSchema = z.object({
 
 export type Outcome = z.infer<typeof OutcomeSchema>;
 export type Warning = z.infer<typeof WarningSchema>;
-export type OutcomeStatus = Outcome['status'];
 
 /** The first of the worst outcomes. */
 export function worstOf(outcomes: readonly [Outcome, ...Outcome[]]): Outcome {

@@ -1,7 +1,7 @@
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 
-export const FILES = 1_000;
+const FILES = 1_000;
 const FILE_BYTES = 10 * 1024;
 const IN_FLIGHT = 50;
 

@@ -74,7 +74,7 @@ export class LedRun {
 }
 
 /** Lets everything happen that waits for nothing but a turn. */
-export async function settle(): Promise<void> {
+async function settle(): Promise<void> {
   await new Promise(resolve => setImmediate(resolve));
 }
 
