@@ -6,6 +6,9 @@ import { errnoOf, toSidecarError } from './domain/errors.ts';
 // It is read when the first of them starts, which nothing so far has caused.
 process.env['UV_THREADPOOL_SIZE'] ??= '16';
 
+/** As `engines` in package.json has it. */
+const MIN_NODE = 24;
+
 /** `mlflow-sidecar status | head -1` closes the pipe before everything is written: nothing is wrong then. */
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', error => {
@@ -24,8 +27,16 @@ function fail(error: unknown): number {
 
 process.setUncaughtExceptionCaptureCallback(error => process.exit(fail(error)));
 
+/** An older Node fails somewhere in the middle, in words that help nobody. */
+function assertNode(): void {
+  const { node } = process.versions;
+  if (Number.parseInt(node, 10) >= MIN_NODE) return;
+  throw new CommandFailure(`it needs Node ${MIN_NODE} or newer, and this is Node ${node}.`, FAILED);
+}
+
 async function main(): Promise<number> {
   try {
+    assertNode();
     const { run } = await import('./cli/program.ts');
     return await run(process.argv.slice(2), process.env);
   } catch (error) {
