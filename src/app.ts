@@ -27,6 +27,8 @@ import { Transport } from './upstream/transport.ts';
 /** A trickle is a hang: below 64 KiB/s over any 30 s a download is given up. */
 const PROGRESS_FLOOR = { bytesPerSecond: 64 * 1024, windowS: 30 };
 
+const IDLE_CHECK_MS = 20;
+
 export interface RunningApp {
   readonly url: string;
   /** Stops listening, ends the work under way and leaves nothing torn; in a hurry once `signal` aborts. */
@@ -103,11 +105,14 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
   const { mlflow } = options;
   const { workspace, registryUri, trackingUri } = mlflow;
   const stopping = new AbortController();
-  const transport = await Transport.open(mlflow);
+  // Apart, so that downloads that hang hold no connection that a question to the registry needs.
+  const [questions, downloads] = await Promise.all([Transport.open(mlflow), Transport.open(mlflow)]);
   const trustedOrigins = new Set([trackingUri, registryUri].map(uri => new URL(uri).origin));
   const credentials = new Credentials(mlflow.credentials);
-  const client = new MlflowClient({ transport, credentials, workspace, trustedOrigins, clock });
-  const asks = (baseUri: string) => new RegistryClient({ ...mlflow, client, baseUri, events });
+  const over = (transport: Transport) =>
+    new MlflowClient({ transport, credentials, workspace, trustedOrigins });
+  const asks = (baseUri: string) =>
+    new RegistryClient({ ...mlflow, client: over(questions), baseUri, events });
   const registry = new Registry(asks(registryUri), new Runs(asks(trackingUri)));
   const watch = new RegistryWatch(
     { uri: trackingUri, registry_uri: registryUri },
@@ -116,7 +121,7 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
   );
   const { fileRoots, cacheDir } = options;
   const fetcher = new Fetcher({
-    client,
+    client: over(downloads),
     events,
     trackingUri,
     fileRoots,
@@ -138,7 +143,7 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
       stopping.abort(
         new SidecarError('internal', 'The sidecar is stopping.', { hint: 'Ask again when it is back.' }),
       );
-      await transport.close();
+      await Promise.all([questions.close(), downloads.close()]);
       await cache.close();
     },
   };
@@ -151,9 +156,11 @@ async function stop(server: Server, core: Core, signal: AbortSignal): Promise<vo
   server.close();
   // Callers that wait are answered by it: their runs fail at once.
   await core.close();
-  server.closeIdleConnections();
+  // A kept-alive connection is idle only once its last answer is out.
+  const closeIdle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   if (signal.aborted) hurry();
   await closed;
+  clearInterval(closeIdle);
   signal.removeEventListener('abort', hurry);
 }
 

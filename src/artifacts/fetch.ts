@@ -6,6 +6,7 @@ import { type FloorLimits, ProgressFloor } from '../policy/progress-floor.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import type { SingleFlight } from '../policy/single-flight.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
+import type { OpenFile } from './source.ts';
 import type { ListedFile } from './walk.ts';
 
 /** The run's own limit is never longer; a try is bounded by it and by the progress floor. */
@@ -94,12 +95,19 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
     isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
     timeoutError: () => new SidecarError('artifact_timeout', `${file.path} did not come in time.`),
     onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) =>
-      options.events.emit({ type: 'try_failed', what: file.path, attempt, error, retryInMs }),
+      options.events.emit({
+        type: 'try_failed',
+        what: file.path,
+        attempt,
+        origin: call.origin,
+        error,
+        retryInMs,
+      }),
   };
   return await retry(FILE_PLAN, hooks, call.signal, async signal => {
     const opened = await file.source.open(file.path, { ...call, signal });
     try {
-      assertLength(file, opened.length);
+      assertComplete(file, opened);
       return await options.intake.take(floor.watch(opened.body), file.size);
     } finally {
       opened.close();
@@ -107,7 +115,13 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
   });
 }
 
-function assertLength(file: ListedFile, length: number | null): void {
+/** A body that ends with its connection looks whole wherever it was cut. */
+function assertComplete(file: ListedFile, { length, hasEnd }: OpenFile): void {
+  if (file.size === null && !hasEnd) {
+    throw new SidecarError('artifact_corrupt', `${file.path} has neither a listed size nor a marked end.`, {
+      hint: 'Nobody could tell whether it is whole. Let MLflow, or the proxy before it, send Content-Length.',
+    });
+  }
   if (length === null || file.size === null || length === file.size) return;
   throw new SidecarError(
     'artifact_corrupt',

@@ -36,7 +36,12 @@ export class LocalFiles implements ArtifactSource {
       throw unsafe(path, 'is no regular file');
     }
     const body = createReadStream(real, { fd: handle, signal: call.signal });
-    return { body, length: stats.size, close: () => void body.on('error', () => undefined).destroy() };
+    return {
+      body,
+      length: stats.size,
+      hasEnd: true,
+      close: () => void body.on('error', () => undefined).destroy(),
+    };
   }
 
   async #entry(dir: string, name: string): Promise<Entry> {

@@ -3,13 +3,13 @@ import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import { reasonOf, singleHeader, statusError } from '../upstream/failure.ts';
-import { mlflowMessage, readJson, type SizeLimit } from '../upstream/json.ts';
+import { readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
 import { discard, type UpstreamResponse } from '../upstream/transport.ts';
-import type { ArtifactSource, Entry, OpenFile } from './source.ts';
+import { type ArtifactSource, type Entry, MAX_ENTRIES, type OpenFile } from './source.ts';
 
-/** A directory of 100,000 names is about 8 MB. */
-const LISTING_LIMIT: SizeLimit = { maxBytes: 16 * 1024 * 1024, code: 'unsafe_path' };
+/** A directory of as many names as are taken is about 4 MB. */
+const LISTING_LIMIT: SizeLimit = { maxBytes: 8 * 1024 * 1024, code: 'unsafe_path' };
 /** An object store behind MLflow may list slowly; the run's deadline still stands over it. */
 const LISTING_PLAN: RetryPlan = { attempts: 3, tryTimeoutMs: 30_000, budgetMs: 120_000 };
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
@@ -61,12 +61,12 @@ export class MlflowArtifacts implements ArtifactSource {
       timeoutError: (ms: number) =>
         new SidecarError('artifact_timeout', `${what} did not come within ${ms / 1_000} s.`),
       onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) =>
-        this.#events.emit({ type: 'try_failed', what: url.pathname, attempt, error, retryInMs }),
+        this.#events.emit({ type: 'try_failed', what, attempt, origin: call.origin, error, retryInMs }),
     };
     return await retry(LISTING_PLAN, hooks, call.signal, async signal => {
       const response = await this.#client.send(what, { url, method: 'GET' }, { ...call, signal });
       const answer = await readJson(what, response, LISTING_LIMIT, signal);
-      if (answer.status >= 400) throw missing(what, mlflowMessage(answer.body));
+      if (answer.status >= 400) throw missing(what, answer.message);
       return entriesOf(answer.body, what);
     });
   }
@@ -80,6 +80,7 @@ export class MlflowArtifacts implements ArtifactSource {
     return {
       body: guarded(what, response.body, call.signal),
       length: lengthOf(response),
+      hasEnd: lengthOf(response) !== null || isChunked(response),
       close: () => discard(response),
     };
   }
@@ -96,6 +97,10 @@ function segmentsOf(path: string): readonly string[] {
 function lengthOf(response: UpstreamResponse): number | null {
   const header = singleHeader(response.headers['content-length']);
   return header === undefined ? null : Number(header);
+}
+
+function isChunked(response: UpstreamResponse): boolean {
+  return /\bchunked\b/i.test(singleHeader(response.headers['transfer-encoding']) ?? '');
 }
 
 function missing(what: string, said: string | null): SidecarError {
@@ -121,6 +126,7 @@ function asArtifactError(error: unknown): never {
 }
 
 function entriesOf(body: unknown, what: string): readonly Entry[] {
+  assertCount(body, what);
   const parsed = Listing.safeParse(body);
   if (!parsed.success) throw new SidecarError('mlflow_error', `${what} is not one that MLflow gives.`);
   return (parsed.data.files ?? []).map(file => ({
@@ -149,4 +155,11 @@ function assertGiven(what: string, response: UpstreamResponse): void {
     );
   }
   throw statusError(what, response, null);
+}
+
+/** Before each of a million entries is looked at. */
+function assertCount(body: unknown, what: string): void {
+  const files = typeof body === 'object' && body !== null && 'files' in body ? body.files : null;
+  if (!Array.isArray(files) || files.length <= MAX_ENTRIES) return;
+  throw new SidecarError('unsafe_path', `${what} has more than ${MAX_ENTRIES} entries.`);
 }

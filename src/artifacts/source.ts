@@ -1,5 +1,8 @@
 import type { Call } from '../upstream/mlflow-client.ts';
 
+/** Fifty times the largest model that we know of; a listing beyond it is an attack or a mistake. */
+export const MAX_ENTRIES = 50_000;
+
 /** One name in a directory. */
 export interface Entry {
   readonly name: string;
@@ -12,6 +15,8 @@ export interface OpenFile {
   readonly body: AsyncIterable<Uint8Array>;
   /** What the other side says that it sends, in bytes. */
   readonly length: number | null;
+  /** Whether a cut can be told from the end: by the length, by chunks, by the file system. */
+  readonly hasEnd: boolean;
   /** Frees what stands behind a body that is not read to its end. */
   close(): void;
 }

@@ -2,10 +2,8 @@ import pLimit from 'p-limit';
 import { SidecarError } from '../domain/errors.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 import { childPath, unsafe } from './paths.ts';
-import type { ArtifactSource, Entry } from './source.ts';
+import { type ArtifactSource, type Entry, MAX_ENTRIES } from './source.ts';
 
-/** A hundred times the largest model that we know of; a listing beyond it is an attack or a mistake. */
-const MAX_ENTRIES = 100_000;
 /** As many as files are fetched at once. */
 const LISTINGS_IN_FLIGHT = 16;
 
@@ -33,22 +31,28 @@ export async function walk(sources: readonly ArtifactSource[], call: Call): Prom
 
 async function walkOne(source: ArtifactSource, call: Call): Promise<readonly ListedFile[]> {
   const limit = pLimit(LISTINGS_IN_FLIGHT);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([call.signal, stop.signal]);
   const files: ListedFile[] = [];
   const seen = new Set<string>();
-  for (let level = ['']; level.length > 0; ) {
-    const listings = await Promise.all(
-      level.map(dir => limit(async () => ({ dir, entries: await source.list(dir, call) }))),
-    );
-    level = [];
-    for (const { dir, entries } of listings) {
-      for (const entry of entries) {
-        const path = newPath(seen, dir, entry);
-        if (entry.isDir) level.push(path);
-        else files.push({ path, size: entry.size, source });
-      }
+  const visit = async (dir: string): Promise<readonly string[]> => {
+    const directories: string[] = [];
+    for (const entry of await source.list(dir, { ...call, signal })) {
+      const path = newPath(seen, dir, entry);
+      if (entry.isDir) directories.push(path);
+      else files.push({ path, size: entry.size, source });
     }
+    return directories;
+  };
+  try {
+    for (let level: readonly string[] = ['']; level.length > 0; ) {
+      level = (await Promise.all(level.map(dir => limit(visit, dir)))).flat();
+    }
+    return files;
+  } catch (error) {
+    stop.abort(error);
+    throw error;
   }
-  return files;
 }
 
 function newPath(seen: Set<string>, dir: string, entry: Entry): string {

@@ -9,6 +9,13 @@ export interface Phases {
   readonly publish?: number;
 }
 
+/** For whom something is done: the run, and the call that it was begun for. */
+export interface Origin {
+  readonly runId: string;
+  readonly modelUri: string;
+  readonly caller: Caller;
+}
+
 /** What happens in the house, for those who watch it. Rooms emit; telemetry subscribes. */
 export type SidecarEvent =
   | {
@@ -22,15 +29,13 @@ export type SidecarEvent =
   | {
       readonly type: 'run_finished';
       readonly status: 'loaded' | 'unchanged';
-      readonly runId: string;
-      readonly modelUri: string;
+      readonly origin: Origin;
       readonly version: string | null;
       readonly phases: Phases;
     }
   | {
       readonly type: 'run_failed';
-      readonly runId: string;
-      readonly modelUri: string;
+      readonly origin: Origin;
       readonly version: string | null;
       readonly phases: Phases;
       readonly error: Error;
@@ -39,6 +44,7 @@ export type SidecarEvent =
       readonly type: 'try_failed';
       readonly what: string;
       readonly attempt: number;
+      readonly origin: Origin | null;
       readonly error: Error;
       readonly retryInMs: number | null;
     }

@@ -31,13 +31,18 @@ export class ProgressFloor {
       for (;;) {
         this.#waiting++;
         const next = await chunks.next().finally(() => this.#waiting--);
-        if (next.done === true) return;
+        if (next.done === true) return this.#finished();
         this.#bytes += next.value.byteLength;
         yield next.value;
       }
     } finally {
       await chunks.return?.();
     }
+  }
+
+  /** A body that came to its end is progress, however small: trees of tiny files are no trickle. */
+  #finished(): void {
+    this.#bytes += this.#limits.bytesPerSecond;
   }
 
   stop(): void {

@@ -73,7 +73,7 @@ export class RegistryClient {
     const response = await this.#options.client.send(what, this.#request(question), call);
     if (question.sinceMlflow3 && response.statusCode === 404) {
       discard(response);
-      return { status: 404, body: {} };
+      return { status: 404, body: {}, message: 'not found (MLflow has logged models from version 3 on)' };
     }
     return await readJson(what, response, ANSWER_LIMIT, call.signal);
   }
@@ -92,7 +92,14 @@ export class RegistryClient {
         new SidecarError('mlflow_timeout', `${what} did not answer within ${ms / 1_000} s.`),
       onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) => {
         call.onTryFailed?.(error);
-        this.#options.events.emit({ type: 'try_failed', what: question.path, attempt, error, retryInMs });
+        this.#options.events.emit({
+          type: 'try_failed',
+          what: question.path,
+          attempt,
+          origin: call.origin,
+          error,
+          retryInMs,
+        });
       },
     };
   }

@@ -109,9 +109,11 @@ export class Registry {
       call,
     );
     const hint = uri.kind === 'stage' ? stageHint(uri.stage) : undefined;
-    const code = answer.status === 400 && uri.kind === 'stage' ? 'no_version_in_stage' : 'model_not_found';
+    const isBadStage = answer.status === 400 && uri.kind === 'stage';
+    const code = isBadStage ? 'no_version_in_stage' : 'model_not_found';
     const versions =
-      parseAnswer(LatestVersionsAnswer, definite(answer, code, what, hint), what).model_versions ?? [];
+      parseAnswer(LatestVersionsAnswer, definite(answer, code, what, isBadStage ? hint : undefined), what)
+        .model_versions ?? [];
     const found = versions
       .filter(version => isInStage(version, uri))
       .toSorted(byNumber)

@@ -1,6 +1,6 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { ArtifactRoot, ModelVersion } from '../domain/version.ts';
-import { type JsonAnswer, mlflowMessage } from '../upstream/json.ts';
+import type { JsonAnswer } from '../upstream/json.ts';
 
 /** What a URI means now. `root` is null where one more question has to be asked for it. */
 export interface Resolution {
@@ -20,5 +20,5 @@ export function stageHint(stage: string): string {
 /** The body of a success; a definite 400 or 404 becomes `code`, with MLflow's own words. */
 export function definite(answer: JsonAnswer, code: ErrorCode, what: string, hint = MISSING_HINT): unknown {
   if (answer.status < 400) return answer.body;
-  throw new SidecarError(code, `${what}: ${mlflowMessage(answer.body) ?? 'not found'}`, { hint });
+  throw new SidecarError(code, `${what}: ${answer.message ?? 'not found'}`, { hint });
 }

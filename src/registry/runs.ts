@@ -23,7 +23,10 @@ export class Runs {
 
   async loggedModel(modelId: string, call: RegistryCall): Promise<Resolution> {
     const what = `models:/${modelId}`;
-    const answer = await this.#client.ask({ path: `logged-models/${encodeURIComponent(modelId)}` }, call);
+    const answer = await this.#client.ask(
+      { path: `logged-models/${encodeURIComponent(modelId)}`, sinceMlflow3: true },
+      call,
+    );
     const { info } = parseAnswer(LoggedModelAnswer, definite(answer, 'not_found', what), what).model;
     const version = {
       ...UNREGISTERED,

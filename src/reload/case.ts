@@ -37,8 +37,8 @@ export function fallbackOf(
 }
 
 /** Why the wait for the wanted version ended without it. */
-export function noAnswer({ run }: Case, mlflowUri: string, waitedMs: number): SidecarError {
-  const message = `MLflow at ${mlflowUri} did not say within ${waitedMs / 1_000} s which version is wanted`;
+export function noAnswer({ run }: Case, registryUri: string, waitedMs: number): SidecarError {
+  const message = `MLflow at ${registryUri} did not say within ${Math.round(waitedMs) / 1_000} s which version is wanted`;
   const last = run.lastFailure;
   if (last === null) return new SidecarError('mlflow_timeout', `${message}.`);
   return new SidecarError(last.code, `${message}. ${last.message}`, {

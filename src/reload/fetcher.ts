@@ -4,7 +4,7 @@ import { type SourceOptions, selectSource } from '../artifacts/select.ts';
 import { walk } from '../artifacts/walk.ts';
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError } from '../domain/errors.ts';
-import type { Phases } from '../domain/events.ts';
+import type { Origin, Phases } from '../domain/events.ts';
 import { type ManifestFile, manifestOf } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
@@ -12,6 +12,8 @@ import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { FetchedRoot } from '../store/manifests.ts';
 import type { Store } from '../store/store.ts';
+
+import { PhaseTimer } from './phase-timer.ts';
 
 /** How long the fetch of one version may take, with or without callers. */
 const BASE_LIMIT_MS = 30 * 60_000;
@@ -25,6 +27,9 @@ export interface Wanted {
   readonly authorization: string | null;
   /** Fetch and verify again what is cached. */
   readonly force: boolean;
+  readonly origin: Origin;
+  /** Told how long the phases took, also where one fails. */
+  readonly took: (phases: Phases) => void;
 }
 
 export interface Obtained {
@@ -61,24 +66,26 @@ export class Fetcher {
   }
 
   async #fetch(store: Store, wanted: Wanted): Promise<Obtained> {
+    const intake = await store.intake();
     const limit = new RunLimit(this.#options.clock, this.#options.stop);
-    const watch = stopwatch(this.#options.clock);
-    const intake = store.intake();
-    const call = { signal: limit.signal, authorization: wanted.authorization };
+    const timer = new PhaseTimer(this.#options.clock);
+    const call = { signal: limit.signal, authorization: wanted.authorization, origin: wanted.origin };
     try {
+      timer.begin('list');
       const files = await walk(
         wanted.root.map(root => selectSource(root, this.#options)),
         call,
       );
       limit.extendFor(files.reduce((sum, file) => sum + (file.size ?? 0), 0));
-      const list = watch();
+      timer.begin('fetch');
       const flightKey = `${wanted.scope.id} ${wanted.force}`;
       const shared = { ...this.#options, limit: this.#limit, flight: this.#blobs, flightKey };
       const fetched = await fetchAll(files, { ...shared, intake }, call);
-      const fetch = watch();
+      timer.begin('publish');
       const committed = await store.commit(wanted.scope, wanted.root, manifestOf(fetched), intake);
-      return { fetched: committed, source: 'mlflow', phases: { list, fetch, publish: watch() } };
+      return { fetched: committed, source: 'mlflow', phases: timer.end() };
     } finally {
+      wanted.took(timer.end());
       limit.dispose();
       await intake.close();
     }
@@ -121,15 +128,4 @@ class RunLimit {
       );
     return setTimeout(over, limitMs - (this.#clock.monotonic() - this.#startedAt));
   }
-}
-
-/** Each call gives the milliseconds since the last one. */
-export function stopwatch(clock: Clock): () => number {
-  let last = clock.monotonic();
-  return () => {
-    const now = clock.monotonic();
-    const elapsed = Math.round(now - last);
-    last = now;
-    return elapsed;
-  };
 }

@@ -1,6 +1,7 @@
+import type { Caller } from '../domain/caller.ts';
 import type { Clock } from '../domain/clock.ts';
 import { toSidecarError } from '../domain/errors.ts';
-import type { EventBus } from '../domain/events.ts';
+import type { EventBus, Origin, Phases } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import { isSameVersion } from '../domain/version.ts';
@@ -10,7 +11,8 @@ import type { Registry } from '../registry/registry.ts';
 import type { Resolution } from '../registry/resolution.ts';
 import type { Published } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
-import { type Fetcher, stopwatch } from './fetcher.ts';
+import type { Fetcher } from './fetcher.ts';
+import { PhaseTimer } from './phase-timer.ts';
 import type { RegistryWatch } from './registry-watch.ts';
 import { Run, type RunProgress, type RunResult } from './run.ts';
 
@@ -20,6 +22,8 @@ export interface Job {
   readonly scope: Scope;
   readonly authorization: string | null;
   readonly force: boolean;
+  /** Whose call it is that the run is begun for. */
+  readonly caller: Caller;
 }
 
 export interface PipelineOptions {
@@ -41,39 +45,28 @@ export class Pipeline {
     this.#options = options;
   }
 
-  newRun(store: Store, job: Job): Run {
+  /** @param before the run that asks the same question now */
+  newRun(store: Store, job: Job, before: Run | null): Run {
     const run: Run = new Run(async progress => {
-      const event = { runId: run.id, modelUri: formatModelUri(job.uri) };
+      const origin = { runId: run.id, modelUri: formatModelUri(job.uri), caller: job.caller };
+      const event = () => ({ origin, version: run.resolution?.version.version ?? null, phases: run.phases });
       try {
-        const result = await this.#work(store, job, progress);
-        this.#options.events.emit({
-          type: 'run_finished',
-          ...event,
-          status: result.status,
-          version: wantedBy(run),
-          phases: run.phases,
-        });
+        const result = await this.#work(store, job, origin, progress);
+        this.#options.events.emit({ type: 'run_finished', ...event(), status: result.status });
         return result;
       } catch (error) {
         const failure = toSidecarError(error);
-        this.#options.events.emit({
-          type: 'run_failed',
-          ...event,
-          version: wantedBy(run),
-          phases: run.phases,
-          error: failure,
-        });
+        this.#options.events.emit({ type: 'run_failed', ...event(), error: failure });
         throw failure;
       }
-    });
+    }, before);
     return run;
   }
 
-  async #work(store: Store, job: Job, progress: RunProgress): Promise<RunResult> {
+  async #work(store: Store, job: Job, origin: Origin, progress: RunProgress): Promise<RunResult> {
     const order = ++this.#lastOrder;
-    const elapsed = stopwatch(this.#options.clock);
-    const resolution = await this.#resolve(store, job, progress);
-    progress.took({ resolve: elapsed() });
+    const call = this.#call(job, origin, progress);
+    const resolution = await this.#resolve(store, job, call, progress);
     const { version, fault } = resolution;
     const { published } = store.refs.get(job.scope, job.uri);
     if (!job.force && published !== null && isSameVersion(published.version, version)) {
@@ -81,7 +74,7 @@ export class Pipeline {
       return { status: 'unchanged', source: 'cache' };
     }
     if (fault !== null) throw fault;
-    return await this.#obtain(store, job, resolution, order, progress);
+    return await this.#obtain(store, { job, origin, call }, resolution, order, progress);
   }
 
   /** A disk that hangs does not hold up whoever only wants to know. */
@@ -93,10 +86,12 @@ export class Pipeline {
     else refs.confirm(job.scope, job.uri, published.version, order, now);
   }
 
-  async #resolve(store: Store, job: Job, progress: RunProgress): Promise<Resolution> {
+  async #resolve(store: Store, job: Job, call: RegistryCall, progress: RunProgress): Promise<Resolution> {
     const { registry, clock } = this.#options;
+    const timer = new PhaseTimer(clock);
+    timer.begin('resolve');
     try {
-      const resolution = await registry.resolve(job.uri, this.#call(job, progress));
+      const resolution = await registry.resolve(job.uri, call);
       store.refs.note(job.scope, job.uri, {
         resolved: { version: resolution.version.version, at: clock.now() },
       });
@@ -105,28 +100,26 @@ export class Pipeline {
     } catch (error) {
       this.#noteRefusal(store, job, error);
       throw error;
+    } finally {
+      progress.took(timer.end());
     }
   }
 
   async #obtain(
     store: Store,
-    job: Job,
+    { job, origin, call }: { readonly job: Job; readonly origin: Origin; readonly call: RegistryCall },
     { version, root }: Resolution,
     order: number,
     progress: RunProgress,
   ): Promise<RunResult> {
     const { registry, fetcher, clock } = this.#options;
-    const artifacts = root ?? (await registry.locate(version, this.#call(job, progress)));
-    const { fetched, source, phases } = await fetcher.obtain(store, { ...job, root: artifacts });
+    const artifacts = root ?? (await registry.locate(version, call));
+    const wanted = { ...job, root: artifacts, origin, took: (phases: Phases) => progress.took(phases) };
+    const { fetched, source, phases } = await fetcher.obtain(store, wanted);
     progress.took(phases);
     const { snapshot, manifest } = fetched;
-    const published = {
-      version,
-      snapshot,
-      digest: manifest.digest,
-      files: manifest.files.length,
-      bytes: manifest.bytes,
-    };
+    const { digest, bytes, files } = manifest;
+    const published = { version, snapshot, digest, files: files.length, bytes };
     await store.refs.publish(job.scope, job.uri, published, order, clock.now());
     return { status: 'loaded', source };
   }
@@ -139,12 +132,13 @@ export class Pipeline {
     store.refs.note(job.scope, job.uri, { refusedAt: this.#options.clock.now() });
   }
 
-  #call(job: Job, progress: RunProgress): RegistryCall {
+  #call(job: Job, origin: Origin, progress: RunProgress): RegistryCall {
     const { watch, clock, stop } = this.#options;
     let askedAt = 0;
     return {
       signal: stop,
       authorization: job.authorization,
+      origin,
       onTry: attempt => {
         askedAt = clock.monotonic();
         progress.tried(attempt);
@@ -156,8 +150,4 @@ export class Pipeline {
       onAnswered: () => watch.answered(clock.monotonic() - askedAt),
     };
   }
-}
-
-function wantedBy(run: Run): string | null {
-  return run.resolution?.version.version ?? null;
 }

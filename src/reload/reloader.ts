@@ -66,9 +66,9 @@ export class DeadlineReloader implements Reloader {
     const scope = this.scope(caller.authorization);
     const before = await this.#existing(store, scope, request);
     const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
-    const job = { uri, scope, authorization: caller.authorization, force };
+    const job = { uri, scope, authorization: caller.authorization, force, caller };
     const key = JSON.stringify([scope.id, formatModelUri(uri), force]);
-    const run = this.#runs.join(key, () => this.#options.pipeline.newRun(store, job));
+    const run = this.#runs.join(key, asked => this.#options.pipeline.newRun(store, job, asked));
     return { request, scope, before, fallback, run };
   }
 
@@ -102,7 +102,7 @@ export class DeadlineReloader implements Reloader {
       const waitUntil = Math.min(startedAt + refreshWaitMs, deadlineAt);
       const resolution = await within(this.#msUntil(waitUntil), c.run.resolved);
       if (resolution === TOO_LATE) {
-        const reason = noAnswer(c, this.#options.mlflowUri, waitUntil - startedAt);
+        const reason = noAnswer(c, this.#options.registryUri, waitUntil - startedAt);
         if (waitUntil - startedAt >= TELLING_WAIT_MS) watch.missedWait(reason);
         return stale(reason, c);
       }

@@ -26,6 +26,7 @@ export class Run {
   readonly resolved: Promise<Resolution>;
   readonly done: Promise<RunResult>;
   readonly #work: Work;
+  #before: Run | null;
   readonly #resolved = Promise.withResolvers<Resolution>();
   readonly #done = Promise.withResolvers<RunResult>();
   #resolution: Resolution | null = null;
@@ -34,8 +35,10 @@ export class Run {
   #phases: Phases = {};
   #isOver = false;
 
-  constructor(work: Work) {
+  /** @param before the run that asks the same question now, and that this one waits for */
+  constructor(work: Work, before: Run | null) {
     this.#work = work;
+    this.#before = before;
     this.resolved = this.#resolved.promise;
     this.done = this.#done.promise;
     // Callers may have left; a failure is told by the run's own event.
@@ -56,9 +59,9 @@ export class Run {
     return this.#attempts;
   }
 
-  /** The last try that failed, though a later one may yet succeed. */
+  /** The last try that failed, though a later one may yet succeed; before the first, of the run that this one waits for. */
   get lastFailure(): SidecarError | null {
-    return this.#lastFailure;
+    return this.#lastFailure ?? this.#before?.lastFailure ?? null;
   }
 
   get isOver(): boolean {
@@ -66,6 +69,7 @@ export class Run {
   }
 
   async start(): Promise<void> {
+    this.#before = null;
     try {
       this.#done.resolve(await this.#work(this.#progress()));
     } catch (error) {

@@ -6,20 +6,20 @@ import type { Run } from './run.ts';
  * training means the new model" holds only so.
  */
 export class Runs {
-  readonly #asking = new Map<string, { readonly next: Run | null }>();
+  readonly #asking = new Map<string, { readonly now: Run; readonly next: Run | null }>();
 
   /** @param key equal for calls that the same question answers */
-  join(key: string, make: () => Run): Run {
+  join(key: string, make: (before: Run | null) => Run): Run {
     const asking = this.#asking.get(key);
-    if (asking === undefined) return this.#begin(key, make());
+    if (asking === undefined) return this.#begin(key, make(null));
     if (asking.next !== null) return asking.next;
-    const next = make();
-    this.#asking.set(key, { next });
+    const next = make(asking.now);
+    this.#asking.set(key, { now: asking.now, next });
     return next;
   }
 
   #begin(key: string, run: Run): Run {
-    this.#asking.set(key, { next: null });
+    this.#asking.set(key, { now: run, next: null });
     void run.start();
     run.resolved.then(
       () => this.#goOn(key),

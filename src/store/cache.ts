@@ -31,16 +31,22 @@ export class Cache {
     try {
       const store = await Store.open(dir, own, clock, events);
       if (this.#closed) return await store.close();
+      await this.#store?.close();
       this.#store = store;
-      this.#problem = null;
+      this.#judge(store.problem);
     } catch (error) {
-      this.#problem = unusable(dir, error);
-      events.emit({ type: 'cache_unusable', error: this.#problem });
-      if (!this.#closed) this.#retry = setTimeout(() => void this.open(), RETRY_MS).unref();
+      this.#judge(toSidecarError(error));
     }
   }
 
-  /** @throws SidecarError while the directory does not work */
+  #judge(problem: SidecarError | null): void {
+    const isNews = problem !== null && problem.message !== this.#problem?.message;
+    this.#problem = problem;
+    if (isNews) this.#options.events.emit({ type: 'cache_unusable', error: problem });
+    if (problem !== null && !this.#closed) this.#retry = setTimeout(() => void this.open(), RETRY_MS).unref();
+  }
+
+  /** @throws SidecarError while the directory can not even be read */
   store(): Store {
     if (this.#store !== null) return this.#store;
     throw (
@@ -53,8 +59,10 @@ export class Cache {
     return this.#store;
   }
 
+  /** Why nothing can be written, and what to do; null where all is well. */
   get problem(): string | null {
-    return this.#store === null ? (this.#problem?.message ?? 'The cache directory is not open yet.') : null;
+    if (this.#problem !== null) return [this.#problem.message, this.#problem.hint ?? ''].join(' ').trim();
+    return this.#store === null ? 'The cache directory is not open yet.' : null;
   }
 
   async close(): Promise<void> {
@@ -62,12 +70,4 @@ export class Cache {
     if (this.#retry !== null) clearTimeout(this.#retry);
     await this.#store?.close();
   }
-}
-
-function unusable(dir: string, error: unknown): SidecarError {
-  const { code, message } = toSidecarError(error);
-  return new SidecarError(code, `The cache directory ${dir} does not work: ${message}`, {
-    hint: 'Make it writable for this user, or set SIDECAR_CACHE_DIR to a directory that is.',
-    cause: error,
-  });
 }

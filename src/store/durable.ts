@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdir, open, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { chmod, mkdir, open, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { errnoOf } from '../domain/errors.ts';
 
@@ -13,10 +13,11 @@ export async function sync(path: string): Promise<void> {
   }
 }
 
-/** With exactly this mode, whatever the process' umask is. */
+/** With exactly this mode, whatever the process' umask is; nothing is written where it is so already. */
 export async function makeDirectory(path: string, mode: number): Promise<void> {
-  await mkdir(path, { recursive: true });
-  await chmod(path, mode);
+  const made = await mkdir(path, { recursive: true });
+  if (((await stat(path)).mode & 0o777) !== mode) await chmod(path, mode);
+  if (made !== undefined) await sync(dirname(made));
 }
 
 /** A name for a temporary file that no crash can leave in the way. */

@@ -32,6 +32,11 @@ export class Lease {
     return new Lease(dir);
   }
 
+  /** Makes it again where somebody removed it. */
+  async ensure(): Promise<void> {
+    await sign(this.dir);
+  }
+
   async release(): Promise<void> {
     clearInterval(this.#timer);
     taken.delete(this.dir);

@@ -19,6 +19,14 @@ interface Found {
   readonly ref: Ref;
 }
 
+/** What recovery may do besides reading. */
+export interface RecoveryRights {
+  /** Where temporary files go; null where the disk takes none, and recovery only reads. */
+  readonly tmp: string | null;
+  /** Whether no other process works on the directory, perhaps for another registry. */
+  readonly isAlone: boolean;
+}
+
 /**
  * Reads the refs' records from the disk, puts those of another registry aside and those of this one back, and makes
  * every link follow its record.
@@ -27,23 +35,23 @@ export async function recoverRefs(
   layout: Layout,
   own: Scope,
   snapshots: Snapshots,
-  tmp: string,
+  { tmp, isAlone }: RecoveryRights,
 ): Promise<Recovered> {
   const dropped: string[] = [];
   const refs: { scope: Scope; ref: Ref }[] = [];
   for (const path of await recordsIn(layout)) {
     const found = await readRecord(path, own);
     if (found === null) {
-      await rm(path, { force: true, recursive: true });
+      if (tmp !== null) await rm(path, { force: true, recursive: true });
       dropped.push(relative(layout.root, path));
       continue;
     }
-    await putInPlace(layout, found);
+    if (tmp !== null && isAlone) await putInPlace(layout, found);
     const ref = await withExistingSnapshot(found.ref, snapshots);
     if (ref !== found.ref) dropped.push(relative(layout.root, path));
     refs.push({ scope: found.scope, ref });
   }
-  await followRecords(layout, own, snapshots, tmp);
+  if (tmp !== null) await followRecords(layout, own, snapshots, tmp);
   return { refs, dropped };
 }
 
@@ -95,7 +103,11 @@ async function followRecords(layout: Layout, own: Scope, snapshots: Snapshots, t
   const links = (await filesBelow(layout.models)).map(path => relative(layout.models, path));
   for (const place of new Set([...records, ...links])) {
     const link = join(layout.models, place);
-    const target = () => targetOf(layout, join(layout.refs, `${place}.json`), own, snapshots);
+    const record = join(layout.refs, `${place}.json`);
+    const found = await readIfThere(record).then(text => parseRef(text ?? ''));
+    // Another registry's, of a process that works here too.
+    if (found !== null && found.scopeId !== own.id) continue;
+    const target = () => targetOf(layout, record, own, snapshots);
     while (!(await isFollowing(link, target))) await setLink(link, await target(), tmp);
   }
 }

@@ -1,10 +1,11 @@
 import { readlink } from 'node:fs/promises';
 import { dirname, relative } from 'node:path';
+import type { SidecarError } from '../domain/errors.ts';
 import { formatModelUri, type ModelUri, refKey } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
-import { makeDirectory, replaceLink, writeFileDurably } from './durable.ts';
+import { makeDirectory, readIfThere, replaceLink, writeFileDurably } from './durable.ts';
 import type { Layout } from './layout.ts';
-import { type Published, type Ref, serializeRef } from './ref-record.ts';
+import { type Published, parseRef, type Ref, serializeRef } from './ref-record.ts';
 
 /** A ref as it is kept in memory; `order` is of the registry's answer that it was published or confirmed by. */
 interface Entry {
@@ -20,14 +21,22 @@ interface Entry {
 export class Refs {
   readonly #layout: Layout;
   readonly #tmp: string;
+  readonly #readOnly: SidecarError | null;
   readonly #onWriteError: (error: Error) => void;
   readonly #entries = new Map<string, Entry>();
   readonly #writing = new Map<string, Promise<void>>();
   readonly #unsaved = new Set<string>();
 
-  constructor(layout: Layout, tmp: string, onWriteError: (error: Error) => void) {
+  /** @param readOnly why nothing can be written; null where it can */
+  constructor(
+    layout: Layout,
+    tmp: string,
+    readOnly: SidecarError | null,
+    onWriteError: (error: Error) => void,
+  ) {
     this.#layout = layout;
     this.#tmp = tmp;
+    this.#readOnly = readOnly;
     this.#onWriteError = onWriteError;
   }
 
@@ -123,15 +132,28 @@ export class Refs {
   #note(scope: Scope, ref: Ref, order: number): void {
     const key = keyOf(scope, ref.uri);
     this.#entries.set(key, { scope, ref, order });
-    if (this.#unsaved.has(key)) return;
+    if (this.#readOnly !== null || this.#unsaved.has(key)) return;
     this.#unsaved.add(key);
     this.#exclusively(key, async () => {
       this.#unsaved.delete(key);
+      await this.#adoptNewer(scope, ref.uri);
       await this.#write(scope, this.get(scope, ref.uri));
     }).catch(this.#onWriteError);
   }
 
+  /** What another process on this directory published since is not taken back by what we have to note. */
+  async #adoptNewer(scope: Scope, uri: ModelUri): Promise<void> {
+    const text = await readIfThere(this.#layout.record(scope, refKey(uri)));
+    const found = text === null ? null : parseRef(text);
+    const ours = this.get(scope, uri);
+    if (found?.scopeId !== scope.id || (found.ref.confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
+    const { published, confirmedAt } = found.ref;
+    const ref = { ...ours, published, confirmedAt };
+    this.#entries.set(keyOf(scope, uri), { scope, ref, order: this.#order(keyOf(scope, uri)) });
+  }
+
   async #write(scope: Scope, ref: Ref): Promise<void> {
+    if (this.#readOnly !== null) throw this.#readOnly;
     const path = this.#layout.record(scope, refKey(ref.uri));
     await makeDirectory(dirname(path), 0o755);
     await writeFileDurably(path, serializeRef(ref, scope.id), this.#tmp, 0o444);

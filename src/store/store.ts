@@ -1,5 +1,6 @@
-import { mkdir } from 'node:fs/promises';
+import { access as reach, readdir } from 'node:fs/promises';
 import type { Clock } from '../domain/clock.ts';
+import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
@@ -20,35 +21,42 @@ const SWEEP_MS = 60_000;
 export class Store {
   readonly layout: Layout;
   readonly refs: Refs;
-  readonly #lease: Lease;
+  /** Why nothing can be written; null where it can. */
+  readonly problem: SidecarError | null;
+  readonly #lease: Lease | null;
   readonly #sweeper: NodeJS.Timeout;
   readonly #staging: Staging;
   readonly #snapshots: Snapshots;
   readonly #manifests: Manifests;
 
-  private constructor(layout: Layout, lease: Lease, clock: Clock, events: EventBus) {
+  private constructor(layout: Layout, access: Access, clock: Clock, events: EventBus) {
     this.layout = layout;
-    this.#lease = lease;
+    this.problem = access.problem;
+    this.#lease = access.lease;
+    const tmp = access.lease?.dir ?? layout.tmp;
     // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
     const sweep = () => void sweepDeadLeases(layout.tmp, clock.now()).catch(() => undefined);
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
-    this.#staging = new Staging(new Blobs(layout, lease.dir));
-    this.refs = new Refs(layout, lease.dir, error => events.emit({ type: 'cache_unusable', error }));
-    this.#snapshots = new Snapshots(layout, lease.dir);
-    this.#manifests = new Manifests(layout, lease.dir);
+    this.#staging = new Staging(new Blobs(layout, tmp));
+    const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
+    this.refs = new Refs(layout, tmp, access.problem, onWriteError);
+    this.#snapshots = new Snapshots(layout, tmp);
+    this.#manifests = new Manifests(layout, tmp);
   }
 
-  /** Makes the layout, removes what dead processes left, and takes over what is there. */
+  /**
+   * Makes the layout, removes what dead processes left, and takes over what is there. Where nothing can be written, what is
+   * there is given all the same, and `problem` says why.
+   * @throws SidecarError where nothing can be read either
+   */
   static async open(cacheDir: string, own: Scope, clock: Clock, events: EventBus): Promise<Store> {
     const layout = new Layout(cacheDir);
-    await mkdir(cacheDir, { recursive: true });
-    for (const dir of layout.shared) await makeDirectory(dir, 0o755);
-    for (const dir of layout.private) await makeDirectory(dir, 0o700);
-    const swept = await sweepDeadLeases(layout.tmp, clock.now());
-    const store = new Store(layout, await Lease.take(layout.tmp), clock, events);
-    const { refs, dropped } = await recoverRefs(layout, own, store.#snapshots, store.#lease.dir);
+    const access = await accessTo(layout, cacheDir, clock.now());
+    const store = new Store(layout, access, clock, events);
+    const rights = { tmp: access.lease?.dir ?? null, isAlone: access.isAlone };
+    const { refs, dropped } = await recoverRefs(layout, own, store.#snapshots, rights);
     for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
-    events.emit({ type: 'cache_recovered', refs: refs.length, swept, dropped });
+    events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
     return store;
   }
 
@@ -58,8 +66,11 @@ export class Store {
     return found !== null && (await this.hasSnapshot(found.snapshot)) ? found : null;
   }
 
-  /** For the files of one version; to be closed. */
-  intake(): Intake {
+  /** For the files of one version; to be closed. Whatever somebody removed from the cache meanwhile is made again. */
+  async intake(): Promise<Intake> {
+    if (this.problem !== null) throw this.problem;
+    await makeLayout(this.layout);
+    await this.#lease?.ensure();
     return this.#staging.open();
   }
 
@@ -78,6 +89,41 @@ export class Store {
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
     await this.refs.flush();
-    await this.#lease.release();
+    await this.#lease?.release();
   }
+}
+
+interface Access {
+  readonly lease: Lease | null;
+  readonly problem: SidecarError | null;
+  readonly swept: number;
+  readonly isAlone: boolean;
+}
+
+async function accessTo(layout: Layout, cacheDir: string, now: number): Promise<Access> {
+  try {
+    await makeLayout(layout);
+    const swept = await sweepDeadLeases(layout.tmp, now);
+    const isAlone = (await readdir(layout.tmp)).length === 0;
+    return { lease: await Lease.take(layout.tmp), problem: null, swept, isAlone };
+  } catch (error) {
+    const problem = unusable(cacheDir, error);
+    await reach(layout.refs).catch(() => {
+      throw problem;
+    });
+    return { lease: null, problem, swept: 0, isAlone: false };
+  }
+}
+
+async function makeLayout(layout: Layout): Promise<void> {
+  for (const dir of layout.shared) await makeDirectory(dir, 0o755);
+  for (const dir of layout.private) await makeDirectory(dir, 0o700);
+}
+
+function unusable(dir: string, cause: unknown): SidecarError {
+  const { code, message, hint } = toSidecarError(cause);
+  return new SidecarError(code, `The cache directory ${dir} does not work: ${message}`, {
+    hint: hint ?? 'Make it writable for this user, or set SIDECAR_CACHE_DIR to a directory that is.',
+    cause,
+  });
 }

@@ -1,5 +1,5 @@
 import type { Caller } from '../domain/caller.ts';
-import type { EventBus, Phases, SidecarEvent } from '../domain/events.ts';
+import type { EventBus, Origin, Phases, SidecarEvent } from '../domain/events.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import { errorFields } from './error-fields.ts';
 import type { Logger } from './logger.ts';
@@ -27,7 +27,12 @@ function lineOf(event: SidecarEvent): Line {
     case 'run_finished':
       return runFinished(event);
     case 'run_failed':
-      return failure(`Could not fetch ${subject(event)}`, event.error, runFields(event), event.modelUri);
+      return failure(
+        `Could not fetch ${subject(event)}`,
+        event.error,
+        runFields(event),
+        event.origin.modelUri,
+      );
     case 'try_failed':
       return tryFailed(event);
     case 'request_refused': {
@@ -53,7 +58,7 @@ function reloadFinished({
     model_uri: outcome.model_uri,
     version: outcome.version,
     ...(outcome.wanted_version === null ? {} : { wanted_version: outcome.wanted_version }),
-    run_id: runId,
+    sidecar_run_id: runId,
     status: outcome.status,
     duration_ms: Math.round(outcome.duration_s * 1_000),
     durations_ms: durations(phases),
@@ -88,13 +93,12 @@ function reloadWords({ status, model_uri: uri, version }: Outcome): string {
 }
 
 interface Run {
-  readonly runId: string;
-  readonly modelUri: string;
+  readonly origin: Origin;
   readonly version: string | null;
   readonly phases: Phases;
 }
 
-function subject({ modelUri, version }: Run): string {
+function subject({ origin: { modelUri }, version }: Run): string {
   return version === null ? modelUri : `${modelUri} (version ${version})`;
 }
 
@@ -106,8 +110,13 @@ function runFinished(event: SidecarEvent & { type: 'run_finished' }): Line {
   return { level: 'info', msg: `Fetched and published ${subject(event)}.`, fields };
 }
 
-function runFields({ runId, modelUri, version, phases }: Run): Line['fields'] {
-  return { model_uri: modelUri, version, run_id: runId, durations_ms: durations(phases) };
+function runFields({ origin, version, phases }: Run): Line['fields'] {
+  return { ...originFields(origin), version, durations_ms: durations(phases) };
+}
+
+/** Not `run_id`, which is MLflow's in the answers. */
+function originFields({ runId, modelUri, caller }: Origin): Line['fields'] {
+  return { ...callerFields(caller), model_uri: modelUri, sidecar_run_id: runId };
 }
 
 function durations(phases: Phases): Readonly<Record<string, number>> {
@@ -115,9 +124,10 @@ function durations(phases: Phases): Readonly<Record<string, number>> {
   return Object.fromEntries(rounded);
 }
 
-function tryFailed({ what, attempt, error, retryInMs }: SidecarEvent & { type: 'try_failed' }): Line {
+function tryFailed({ what, attempt, origin, error, retryInMs }: SidecarEvent & { type: 'try_failed' }): Line {
   const next = retryInMs === null ? 'no further try' : `next in ${Math.round(retryInMs)} ms`;
   return failure(`Try ${attempt} of ${what} failed (${next})`, error, {
+    ...(origin === null ? {} : originFields(origin)),
     what,
     attempt,
     retry_in_ms: retryInMs === null ? null : Math.round(retryInMs),

@@ -25,6 +25,7 @@ const WORDS: Readonly<Record<string, string>> = {
 /** Why no whole answer came, in words. */
 export function reasonOf(error: unknown): string {
   const code = errnoOf(error);
+  if (code.startsWith('ERR_SSL')) return `the TLS handshake failed (${code})`;
   const message = error instanceof Error ? error.message : String(error);
   return WORDS[code] ?? (code === '' ? message : `${message} (${code})`);
 }

@@ -1,12 +1,17 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import { connectionError, singleHeader, statusError } from './failure.ts';
+import type { MlflowResponse } from './mlflow-client.ts';
 import { discard, type UpstreamResponse } from './transport.ts';
 
 /** An answer's status and body, parsed as JSON but not yet as anything. */
 export interface JsonAnswer {
   readonly status: number;
   readonly body: unknown;
+  /** What MLflow says in an error, without credentials. */
+  readonly message: string | null;
 }
+
+const MAX_MESSAGE_LENGTH = 300;
 
 export interface SizeLimit {
   readonly maxBytes: number;
@@ -20,7 +25,7 @@ export interface SizeLimit {
  */
 export async function readJson(
   what: string,
-  response: UpstreamResponse,
+  response: MlflowResponse,
   limit: SizeLimit,
   signal: AbortSignal,
 ): Promise<JsonAnswer> {
@@ -35,10 +40,12 @@ export async function readJson(
   }
   const text = await readText(what, response, limit, signal);
   const body = parse(text);
-  if (body === undefined || !isMlflowAnswer(status, body)) throw notMlflow(what, response, text);
-  if (status >= 200 && status < 300) return { status, body };
-  if (isDefinite(status)) return { status, body };
-  throw statusError(what, response, mlflowMessage(body));
+  if (body === undefined || !isMlflowAnswer(status, body))
+    throw notMlflow(what, response, response.redact(text));
+  if (status >= 200 && status < 300) return { status, body, message: null };
+  const message = response.redact(messageOf(body) ?? '').slice(0, MAX_MESSAGE_LENGTH) || null;
+  if (isDefinite(status)) return { status, body, message };
+  throw statusError(what, response, message);
 }
 
 /** A 400 or 404 in MLflow's own shape is its definite word; what it means depends on the question. */
@@ -66,9 +73,9 @@ function notMlflow(what: string, response: UpstreamResponse, text: string): Side
   );
 }
 
-export function mlflowMessage(body: unknown): string | null {
+function messageOf(body: unknown): string | null {
   const known = typeof body === 'object' && body !== null && 'message' in body;
-  return known && typeof body.message === 'string' ? body.message.slice(0, 300) : null;
+  return known && typeof body.message === 'string' ? body.message : null;
 }
 
 async function readText(

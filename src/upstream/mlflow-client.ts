@@ -1,7 +1,8 @@
-import type { Clock } from '../domain/clock.ts';
 import { SidecarError } from '../domain/errors.ts';
+import type { Origin } from '../domain/events.ts';
 import type { Credentials } from './credentials.ts';
 import { connectionError } from './failure.ts';
+import { redactor } from './redact.ts';
 import { discard, type Transport, type UpstreamRequest, type UpstreamResponse } from './transport.ts';
 
 /** For whom and how long an exchange is made. */
@@ -9,7 +10,12 @@ export interface Call {
   readonly signal: AbortSignal;
   /** The caller's own credential; null for the sidecar's. */
   readonly authorization: string | null;
+  /** For whoever reads of its failures. */
+  readonly origin: Origin | null;
 }
+
+/** With what takes the credential that it was asked with out of a text. */
+export type MlflowResponse = UpstreamResponse & { readonly redact: (text: string) => string };
 
 export interface MlflowClientOptions {
   readonly transport: Transport;
@@ -17,7 +23,6 @@ export interface MlflowClientOptions {
   readonly workspace: string | null;
   /** Only they get a credential: an artifact address comes from outside and may be anybody's. */
   readonly trustedOrigins: ReadonlySet<string>;
-  readonly clock: Clock;
 }
 
 /** One try of one exchange with MLflow, with its headers; retries are above it. */
@@ -36,7 +41,7 @@ export class MlflowClient {
     what: string,
     request: Omit<UpstreamRequest, 'signal' | 'headers'>,
     call: Call,
-  ): Promise<UpstreamResponse> {
+  ): Promise<MlflowResponse> {
     const response = await this.#sendOnce(what, request, call);
     if (response.statusCode !== 401 || call.authorization !== null) return response;
     if (!(await this.#options.credentials.renew())) return response;
@@ -48,10 +53,11 @@ export class MlflowClient {
     what: string,
     request: Omit<UpstreamRequest, 'signal' | 'headers'>,
     call: Call,
-  ): Promise<UpstreamResponse> {
+  ): Promise<MlflowResponse> {
     const headers = await this.#headers(request, call);
     try {
-      return await this.#options.transport.request({ ...request, headers, signal: call.signal });
+      const response = await this.#options.transport.request({ ...request, headers, signal: call.signal });
+      return Object.assign(response, { redact: redactor(headers['authorization'] ?? null) });
     } catch (error) {
       call.signal.throwIfAborted();
       throw connectionError(what, error);

@@ -151,7 +151,7 @@ test('a file whose Content-Length is not the listed size is artifact_corrupt bef
   const source = {
     root: 'r',
     list: async () => [],
-    open: async () => ({ body: chunks('longer'), length: 6, close: () => undefined }),
+    open: async () => ({ body: chunks('longer'), length: 6, hasEnd: true, close: () => undefined }),
   };
   const take = async () => {
     taken++;

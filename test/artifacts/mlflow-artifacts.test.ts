@@ -1,9 +1,13 @@
+import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { createServer as createRawServer } from 'node:net';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { fetchAll } from '../../src/artifacts/fetch.ts';
 import { MlflowArtifacts } from '../../src/artifacts/mlflow-artifacts.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { type Answer, call, clientFor, listen, serve } from '../upstream/support.ts';
+import { fetchOptions } from './support.ts';
 
 const ENDPOINT = '/api/2.0/mlflow-artifacts/artifacts';
 
@@ -196,4 +200,31 @@ describe('a file', () => {
     const thrown: unknown = await read(source, signal).catch((error: unknown) => error);
     expect(thrown).toBe(signal.reason);
   });
+});
+
+test.each([
+  ['Content-Length', 'Content-Length: 4\r\n\r\nbody', true],
+  ['chunks', 'Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n', true],
+  ['the connection', 'Connection: close\r\n\r\nbody', false],
+])('a body that ends with %s', async (_, rest, hasEnd) => {
+  const raw = createRawServer(socket => socket.once('data', () => socket.end(`HTTP/1.1 200 OK\r\n${rest}`)));
+  raw.listen(0, '127.0.0.1');
+  await once(raw, 'listening');
+  onTestFinished(() => void raw.close());
+  const address = raw.address();
+  const port = typeof address === 'object' ? address?.port : 0;
+  const source = await sourceAt(`http://127.0.0.1:${port}`);
+  const opened = await source.open('MLmodel', call());
+  expect(opened.hasEnd).toBe(hasEnd);
+  opened.close();
+  const told: SidecarEvent[] = [];
+  const options = fetchOptions();
+  options.events.subscribe(event => told.push(event));
+  const file = { path: 'MLmodel', size: null, source };
+  const fetching = fetchAll([file], options, { ...call(), signal: AbortSignal.timeout(1_000) });
+  if (hasEnd) await expect(fetching).resolves.toMatchObject([{ path: 'MLmodel', size: 4 }]);
+  else {
+    await expect(fetching).rejects.toThrow();
+    expect(told).toMatchObject([{ type: 'try_failed', error: { code: 'artifact_corrupt' } }]);
+  }
 });

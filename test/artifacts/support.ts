@@ -61,7 +61,7 @@ export class Scripted implements ArtifactSource {
 
   async open(path: string, { signal }: { readonly signal: AbortSignal }) {
     this.opened.push(path);
-    return { body: this.#open(path, signal), length: null, close: () => void this.closed++ };
+    return { body: this.#open(path, signal), length: null, hasEnd: true, close: () => void this.closed++ };
   }
 }
 

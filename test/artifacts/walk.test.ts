@@ -115,12 +115,12 @@ test('64 levels are taken and the 65th is unsafe_path, so that a circle of direc
   expect(childPath(Array.from({ length: 63 }, () => 'd').join('/'), 'f').split('/')).toHaveLength(64);
 });
 
-test('100,000 entries are taken and one more is unsafe_path', async () => {
-  const entries = [file('MLmodel'), ...Array.from({ length: 99_999 }, (_, n) => file(`f${n}`))];
-  expect(await walk([new Scripted({ '': entries })], call())).toHaveLength(100_000);
+test('50,000 entries are taken and one more is unsafe_path', async () => {
+  const entries = [file('MLmodel'), ...Array.from({ length: 49_999 }, (_, n) => file(`f${n}`))];
+  expect(await walk([new Scripted({ '': entries })], call())).toHaveLength(50_000);
   await expect(walk([new Scripted({ '': [...entries, file('one more')] })], call())).rejects.toMatchObject({
     code: 'unsafe_path',
-    message: expect.stringContaining('100000'),
+    message: expect.stringContaining('50000'),
   });
 });
 

@@ -56,6 +56,15 @@ describe('a transfer', () => {
     expect(trips).toBe(0);
   });
 
+  test('of tiny bodies that come to their ends is progress', async () => {
+    for (let n = 0; n < 12; n++) {
+      const reading = read(chunks(1, 1, 600));
+      await vi.advanceTimersByTimeAsync(600);
+      await expect(reading).resolves.toBe(1);
+    }
+    expect(trips).toBe(0);
+  });
+
   test('that trickles trips after one window and not before', async () => {
     void read(chunks(1_000, 1, 250));
     await vi.advanceTimersByTimeAsync(2_900);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
+import type { Run } from '../../src/reload/run.ts';
 import { Runs } from '../../src/reload/runs.ts';
 import { LedRun } from './support.ts';
 
@@ -7,8 +8,8 @@ import { LedRun } from './support.ts';
 function joining() {
   const runs = new Runs();
   const made: LedRun[] = [];
-  const make = () => {
-    const led = new LedRun();
+  const make = (before: Run | null) => {
+    const led = new LedRun(before);
     made.push(led);
     return led.run;
   };
@@ -50,6 +51,17 @@ describe('whoever comes while the registry is asked', () => {
     join();
     await at(0).fail(new SidecarError('mlflow_timeout', 'slow'));
     expect(at(1).started).toBe(1);
+  });
+
+  test('is told what fails now, until its own question is asked', async () => {
+    const { join, at } = joining();
+    join();
+    const waiting = join();
+    const error = new SidecarError('mlflow_unreachable', 'refused');
+    (await at(0).progress()).tryFailed(error);
+    expect(waiting.lastFailure).toBe(error);
+    await at(0).fail(error);
+    expect(waiting.lastFailure).toBeNull();
   });
 
   test('does not wait for the download that follows this one’s answer', async () => {

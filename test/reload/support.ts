@@ -44,12 +44,12 @@ export class LedRun {
   readonly #progress = Promise.withResolvers<RunProgress>();
   readonly #end = Promise.withResolvers<RunResult>();
 
-  constructor() {
+  constructor(before: Run | null = null) {
     this.run = new Run(progress => {
       this.started++;
       this.#progress.resolve(progress);
       return this.#end.promise;
-    });
+    }, before);
     this.#end.promise.catch(() => undefined);
   }
 

@@ -13,7 +13,7 @@ function sha256(content: string): string {
 
 test('a committed body is kept under its digest, read-only, with the bytes that came', async () => {
   const { store, dir } = await openStore();
-  const intake = store.intake();
+  const intake = await store.intake();
   const blob = await intake.take(bodyOf('hel', 'lo'), 5);
   expect(blob).toEqual({ size: 5, sha256: sha256('hello') });
   await intake.commit([blob]);
@@ -25,8 +25,8 @@ test('a committed body is kept under its digest, read-only, with the bytes that 
 
 test('a body of unknown length is taken as it comes, and an empty file is a file', async () => {
   const { store } = await openStore();
-  await expect(store.intake().take(bodyOf('hello'), null)).resolves.toMatchObject({ size: 5 });
-  await expect(store.intake().take(bodyOf(), 0)).resolves.toEqual({ size: 0, sha256: sha256('') });
+  await expect((await store.intake()).take(bodyOf('hello'), null)).resolves.toMatchObject({ size: 5 });
+  await expect((await store.intake()).take(bodyOf(), 0)).resolves.toEqual({ size: 0, sha256: sha256('') });
 });
 
 describe('nothing can be seen and no litter is left of a body that', () => {
@@ -44,15 +44,17 @@ describe('nothing can be seen and no litter is left of a body that', () => {
     ['breaks off after an unknown length', breaksOff, null, 'connection reset'],
   ])('%s', async (_, body, size, message) => {
     const { store, dir } = await openStore();
-    await expect(store.intake().take(body(), size)).rejects.toThrow(message);
+    await expect((await store.intake()).take(body(), size)).rejects.toThrow(message);
     expect(await filesBelow(join(dir, 'v1/blobs'))).toEqual([]);
     expect(await litter(dir)).toEqual([]);
   });
 
   test('has the wrong size is artifact_corrupt', async () => {
     const { store } = await openStore();
-    await expect(store.intake().take(bodyOf('hell'), 5)).rejects.toMatchObject({ code: 'artifact_corrupt' });
-    await expect(store.intake().take(bodyOf('hello!'), 5)).rejects.toMatchObject({
+    await expect((await store.intake()).take(bodyOf('hell'), 5)).rejects.toMatchObject({
+      code: 'artifact_corrupt',
+    });
+    await expect((await store.intake()).take(bodyOf('hello!'), 5)).rejects.toMatchObject({
       code: 'artifact_corrupt',
     });
   });
@@ -69,7 +71,9 @@ test('a body that goes on for ever is given up at the first byte too many', asyn
       closed = true;
     }
   }
-  await expect(store.intake().take(endless(), 10_500)).rejects.toMatchObject({ code: 'artifact_corrupt' });
+  await expect((await store.intake()).take(endless(), 10_500)).rejects.toMatchObject({
+    code: 'artifact_corrupt',
+  });
   expect(sent).toBe(10);
   expect(closed).toBe(true);
 });
@@ -77,7 +81,7 @@ test('a body that goes on for ever is given up at the first byte too many', asyn
 describe('until it is committed a body cannot be seen', () => {
   test('and leaves nothing behind where the intake is closed without', async () => {
     const { store, dir } = await openStore();
-    const intake = store.intake();
+    const intake = await store.intake();
     await takeAll(intake, { a: 'hello', b: 'world', c: 'hello' });
     expect(await filesBelow(join(dir, 'v1/blobs'))).toEqual([]);
     expect(await litter(dir)).toHaveLength(2);
@@ -87,7 +91,7 @@ describe('until it is committed a body cannot be seen', () => {
 
   test('and stays for another intake that wants it, which took it too or shares it', async () => {
     const { store, dir } = await openStore();
-    const [leaving, taking, sharing] = [store.intake(), store.intake(), store.intake()];
+    const [leaving, taking, sharing] = [await store.intake(), await store.intake(), await store.intake()];
     const blob = await leaving.take(bodyOf('hello'), 5);
     await taking.take(bodyOf('hello'), 5);
     sharing.share(blob);
@@ -112,12 +116,12 @@ test('the same bytes twice are one file, and the first one stays', async () => {
 test('versions that share a file and are committed at the same moment are all whole', async () => {
   const { store, dir } = await openStore();
   for (let round = 0; round < 40; round++) {
-    const intakes = Array.from({ length: 10 }, () => store.intake());
+    const intakes = await Promise.all(Array.from({ length: 10 }, () => store.intake()));
     const manifests = await Promise.all(
       intakes.map(intake => takeAll(intake, { MLmodel: `shared ${round}` })),
     );
     const committing = manifests.map(async (manifest, at) => {
-      const intake = intakes[at] ?? store.intake();
+      const intake = intakes[at] ?? (await store.intake());
       const { snapshot } = await store.commit(OWN, [`${round}/${at}`], manifest, intake);
       return await readFile(join(store.layout.snapshot(snapshot), 'MLmodel'), 'utf8');
     });
@@ -150,7 +154,7 @@ test('a disk that is full is told as it is, and nothing of the body is left', as
     yield Buffer.from('x');
     throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
   }
-  await expect(store.intake().take(full(), null)).rejects.toMatchObject({ code: 'ENOSPC' });
+  await expect((await store.intake()).take(full(), null)).rejects.toMatchObject({ code: 'ENOSPC' });
   expect(await filesBelow(join(dir, 'v1/blobs'))).toEqual([]);
   expect(await litter(dir)).toEqual([]);
 });

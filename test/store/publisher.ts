@@ -24,7 +24,7 @@ async function* bodyOf(text: string): AsyncGenerator<Uint8Array> {
 
 async function publish(store: Store, version: number): Promise<void> {
   const files = { MLmodel: `version: ${version}\n`, 'data/model.pkl': 'shared' };
-  const intake = store.intake();
+  const intake = await store.intake();
   const taken = Object.entries(files).map(async ([path, text]) => ({
     path,
     ...(await intake.take(bodyOf(text), text.length)),

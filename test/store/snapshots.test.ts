@@ -129,7 +129,7 @@ test('a commit of which a blob is gone makes nothing visible', async () => {
   const { store, dir } = await openStore();
   const { manifest, snapshot } = await commitAll(store, FILES, OTHER_ROOT);
   await rm(store.layout.blob(manifest.files[0]?.sha256 ?? ''));
-  await expect(store.commit(OWN, ROOT, manifest, store.intake())).rejects.toThrow('ENOENT');
+  await expect(store.commit(OWN, ROOT, manifest, await store.intake())).rejects.toThrow('ENOENT');
   expect(await readdir(join(dir, 'v1/snapshots'))).toEqual([snapshot]);
   expect(await store.find(OWN, ROOT)).toBeNull();
   expect(await litter(dir)).toEqual([]);

@@ -65,7 +65,7 @@ export async function commitAll(
   root: ArtifactRoot = ROOT,
   scope: Scope = OWN,
 ): Promise<FetchedRoot> {
-  const intake = store.intake();
+  const intake = await store.intake();
   try {
     return await store.commit(scope, root, await takeAll(intake, files), intake);
   } finally {

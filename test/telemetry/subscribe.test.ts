@@ -60,8 +60,7 @@ const finished = (changes: Partial<Outcome> = {}): SidecarEvent => ({
 });
 
 const RUN = {
-  runId: 'run-1',
-  modelUri: URI,
+  origin: { runId: 'run-1', modelUri: URI, caller: CALLER },
   version: '2',
   phases: { resolve: 12.4, list: 3, fetch: 100.6, publish: 5 },
 };
@@ -82,7 +81,7 @@ test('a reload’s line says what, for whom, how long and how it ended', () => {
     try_number: '2',
     model_uri: URI,
     version: '2',
-    run_id: 'run-1',
+    sidecar_run_id: 'run-1',
     status: 'loaded',
     duration_ms: 412,
     durations_ms: { resolve: 12 },
@@ -146,7 +145,7 @@ describe('each event gives one line', () => {
       { type: 'run_finished', status: 'loaded', ...RUN },
       {
         level: 'info',
-        run_id: 'run-1',
+        sidecar_run_id: 'run-1',
         model_uri: URI,
         version: '2',
         durations_ms: { resolve: 12, list: 3, fetch: 101, publish: 5 },
@@ -170,7 +169,14 @@ describe('each event gives one line', () => {
       { level: 'error', code: 'internal', stack: unforeseen.stack },
     ],
     [
-      { type: 'try_failed', what: 'the version', attempt: 1, error: refused, retryInMs: 2_000.4 },
+      {
+        type: 'try_failed',
+        what: 'the version',
+        attempt: 1,
+        origin: RUN.origin,
+        error: refused,
+        retryInMs: 2_000.4,
+      },
       {
         level: 'warn',
         attempt: 1,
@@ -179,7 +185,7 @@ describe('each event gives one line', () => {
       },
     ],
     [
-      { type: 'try_failed', what: 'the version', attempt: 3, error: refused, retryInMs: null },
+      { type: 'try_failed', what: 'the version', attempt: 3, origin: null, error: refused, retryInMs: null },
       { retry_in_ms: null, msg: 'Try 3 of the version failed (no further try): MLflow does not answer.' },
     ],
     [

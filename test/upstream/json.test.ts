@@ -19,12 +19,16 @@ async function answered(answer: Answer, maxBytes = MAX_BYTES) {
 
 describe('an answer is', () => {
   test('a success with an object', async () => {
-    await expect(answered({ body: { a: 1 } })).resolves.toEqual({ status: 200, body: { a: 1 } });
+    await expect(answered({ body: { a: 1 } })).resolves.toEqual({
+      status: 200,
+      body: { a: 1 },
+      message: null,
+    });
   });
 
   test.each([400, 404])('a %d in MLflow’s own shape', async status => {
     const body = { error_code: 'RESOURCE_DOES_NOT_EXIST', message: 'no' };
-    await expect(answered({ status, body })).resolves.toEqual({ status, body });
+    await expect(answered({ status, body })).resolves.toEqual({ status, body, message: 'no' });
   });
 
   test('as large as allowed', async () => {

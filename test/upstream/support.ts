@@ -9,7 +9,6 @@ import {
 import { text } from 'node:stream/consumers';
 import { onTestFinished } from 'vitest';
 import type { CredentialSource, MlflowOptions } from '../../src/config/options.ts';
-import { systemClock } from '../../src/domain/clock.ts';
 import { Credentials } from '../../src/upstream/credentials.ts';
 import { MlflowClient } from '../../src/upstream/mlflow-client.ts';
 import { Transport } from '../../src/upstream/transport.ts';
@@ -92,11 +91,10 @@ export async function clientFor(spec: ClientSpec): Promise<MlflowClient> {
     credentials: new Credentials(spec.credentials ?? NO_CREDENTIAL),
     workspace: spec.workspace ?? null,
     trustedOrigins: new Set(spec.trusted),
-    clock: systemClock,
   });
 }
 
 /** A call for the sidecar itself, or with a caller's own credential. */
 export function call(authorization: string | null = null) {
-  return { signal: new AbortController().signal, authorization };
+  return { signal: new AbortController().signal, authorization, origin: null };
 }

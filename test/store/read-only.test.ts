@@ -1,0 +1,70 @@
+import { readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { scopeOf } from '../../src/domain/scope.ts';
+import { fetched, OWN, openStore, reopen } from './support.ts';
+
+const URI = parseModelUri('models:/churn/Production');
+const LINK = 'v1/models/churn/Production';
+const OTHER = scopeOf('http://mlflow.default.svc:5000', null, null);
+
+async function published(version: string) {
+  const opened = await openStore();
+  const snapshot = await fetched(opened.store, version);
+  await opened.store.refs.publish(OWN, URI, snapshot, 1, 1_000);
+  return { ...opened, snapshot };
+}
+
+test('where nothing can be written, what is there is given, and the reason is told', async () => {
+  const before = await published('1');
+  await before.store.close();
+  await rm(join(before.dir, 'v1/tmp'), { recursive: true });
+  await writeFile(join(before.dir, 'v1/tmp'), 'in the way');
+  const { store } = await openStore(before.dir);
+  expect(store.problem?.message).toMatch(/^The cache directory .* does not work: /);
+  expect(store.refs.get(OWN, URI).published).toEqual(before.snapshot);
+  expect(await store.hasSnapshot(before.snapshot.snapshot)).toBe(true);
+  await expect(store.intake()).rejects.toBe(store.problem);
+  await expect(store.refs.publish(OWN, URI, before.snapshot, 2, 2_000)).rejects.toBe(store.problem);
+  store.refs.confirm(OWN, URI, before.snapshot.version, 3, 3_000);
+  expect(store.refs.get(OWN, URI).confirmedAt).toBe(3_000);
+  await rm(join(before.dir, 'v1/tmp'));
+});
+
+test('a cache that somebody removed is made again by the next fetch', async () => {
+  const { store, dir } = await published('1');
+  await rm(join(dir, 'v1'), { recursive: true });
+  const again = await fetched(store, '2');
+  await store.refs.publish(OWN, URI, again, 2, 2_000);
+  expect(await readlink(join(dir, LINK))).toContain(again.snapshot);
+});
+
+test('what another process published is not taken back by what we have to note', async () => {
+  const ours = await published('1');
+  const theirs = await openStore(ours.dir);
+  const newer = await fetched(theirs.store, '2');
+  await theirs.store.refs.publish(OWN, URI, newer, 1, 2_000);
+  ours.store.refs.note(OWN, URI, { refusedAt: 3_000 });
+  await ours.store.refs.flush();
+  expect(ours.store.refs.get(OWN, URI)).toMatchObject({ published: newer, refusedAt: 3_000 });
+  const { store } = await reopen(ours);
+  expect(store.refs.get(OWN, URI).published).toEqual(newer);
+  expect(await readlink(join(ours.dir, LINK))).toContain(newer.snapshot);
+});
+
+test('a process for another registry leaves the refs of a living one alone', async () => {
+  const ours = await published('1');
+  await openStore(ours.dir, OTHER);
+  expect(await readlink(join(ours.dir, LINK))).toContain(ours.snapshot.snapshot);
+  expect(await readdir(join(ours.dir, 'v1/refs/churn'))).toEqual(['Production.json']);
+});
+
+test('a link in whose place something else was put is a link again', async () => {
+  const ours = await published('1');
+  await ours.store.close();
+  await rename(join(ours.dir, LINK), join(ours.dir, 'away'));
+  await writeFile(join(ours.dir, LINK), 'not a link');
+  await openStore(ours.dir);
+  expect(await readlink(join(ours.dir, LINK))).toContain(ours.snapshot.snapshot);
+});
