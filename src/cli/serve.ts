@@ -1,22 +1,38 @@
 import type { Options } from '../config/options.ts';
 import { errnoOf } from '../domain/errors.ts';
 import { EventBus } from '../domain/events.ts';
-import { createLogger, type Logger } from '../telemetry/logger.ts';
+import { createLogger, LineBuffer, type Logger } from '../telemetry/logger.ts';
 import { scrubberOf } from '../telemetry/secrets.ts';
 import { logEvents } from '../telemetry/subscribe.ts';
 import { CommandFailure, type ExitCode, FAILED } from './failure.ts';
-import { listenForSignals } from './signals.ts';
+import { endBySignal, listenForSignals, type Signals } from './signals.ts';
 
 /** Kubernetes and Docker kill after 10 s or more; the promise is 5 s, the last half second being for the log. */
 const STOP_MS = 4_500;
+const FLUSH_MS = 400;
+const BLOCKED_MS = 50;
 const GRACE_MS = 5_000;
 
 /** Runs until SIGTERM or SIGINT. */
 export async function serve(options: Options, warnings: readonly string[]): Promise<ExitCode> {
   const signals = listenForSignals(GRACE_MS);
-  const logger = createLogger(options.logLevel, scrubberOf(options));
-  logCrashes(logger);
+  const log = new LineBuffer(process.stdout, lines => {
+    logger.error(
+      { lines_dropped: lines },
+      `${lines} lines of this log were dropped here, since nobody read it.`,
+    );
+  });
+  const logger = createLogger(options.logLevel, scrubberOf(options), log);
+  endOnCrash(logger, log);
   for (const warning of warnings) logger.warn(warning);
+  try {
+    return await serveUntil(signals, options, logger);
+  } finally {
+    await flush(log);
+  }
+}
+
+async function serveUntil(signals: Signals, options: Options, logger: Logger): Promise<ExitCode> {
   const events = new EventBus();
   logEvents(events, logger);
   const { startApp } = await import('../app.ts');
@@ -32,15 +48,24 @@ export async function serve(options: Options, warnings: readonly string[]): Prom
 }
 
 /** What nobody foresaw leaves the state of the process unknown: it ends, and whoever started it starts it again. */
-function logCrashes(logger: Logger): void {
+function endOnCrash(logger: Logger, log: LineBuffer): void {
+  const end = async (): Promise<void> => {
+    await flush(log);
+    process.exit(FAILED);
+  };
   process.setUncaughtExceptionCaptureCallback(null);
   process.setUncaughtExceptionCaptureCallback(error => {
     logger.fatal(
       { err: error },
       `The sidecar ends, because of an error that nobody foresaw: ${error.message}`,
     );
-    process.exit(FAILED);
+    void end();
   });
+}
+
+async function flush(log: LineBuffer): Promise<void> {
+  await log.flush(FLUSH_MS);
+  if (await log.isBlocked(BLOCKED_MS)) endBySignal('SIGTERM');
 }
 
 function startFailure({ host, port }: Options, error: unknown): CommandFailure {

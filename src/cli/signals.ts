@@ -28,3 +28,9 @@ export function listenForSignals(graceMs: number): Signals {
 export function exitCodeOf(name: EndSignal): number {
   return 128 + constants.signals[name];
 }
+
+/** The end for a process whose `process.exit` would wait for ever, since a thread is stuck in a system call. */
+export function endBySignal(name: EndSignal): void {
+  process.removeAllListeners(name);
+  process.kill(process.pid, name);
+}

@@ -1,6 +1,10 @@
-import { describe, expect, test } from 'vitest';
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
 import { errorFields } from '../../src/telemetry/error-fields.ts';
+import { LineBuffer } from '../../src/telemetry/logger.ts';
 import { log } from './support.ts';
 
 test('a line has an ISO time, the level’s name and the message', () => {
@@ -57,4 +61,26 @@ describe('of an error', () => {
   test.each([null, undefined, 'text', 42, { message: 'x' }])('%o as a thrown value is no trouble', thrown => {
     expect(errorFields(thrown)).toMatchObject({ code: 'internal' });
   });
+});
+
+test('buffered lines of any length come whole and in order, and more than 1 MiB of them is counted', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'sidecar-log-'));
+  onTestFinished(() => rm(dir, { recursive: true }));
+  const path = join(dir, 'log');
+  const file = await open(path, 'w');
+  onTestFinished(() => file.close());
+  const buffer = new LineBuffer(file, dropped => buffer.write(`${dropped} dropped\n`));
+  const lines = Array.from({ length: 500 }, (_, at) => `${at} ${'é'.repeat(at * 10)}\n`);
+  for (const line of lines) buffer.write(line);
+  await buffer.flush(5_000);
+  buffer.write('last\n');
+  await buffer.flush(5_000);
+  const kept: string[] = [];
+  for (let bytes = 0; bytes <= 1_048_576; bytes += Buffer.byteLength(kept.at(-1) ?? '')) {
+    kept.push(lines[kept.length] ?? '');
+  }
+  kept.pop();
+  const written = await readFile(path, 'utf8');
+  expect(written === `${kept.join('')}${lines.length - kept.length} dropped\nlast\n`).toBe(true);
+  expect(lines.length - kept.length).toBeGreaterThan(100);
 });
