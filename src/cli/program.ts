@@ -78,7 +78,7 @@ function addFetch(program: Command, env: Env, finish: Finish): void {
     .description('load one model into a directory, without a server; for init containers')
     .argument('<uri>', 'a model URI, such as models:/name/Production', modelUri)
     .option('--once', 'load it once and end; the default, and the only way there is')
-    .requiredOption('--to <dir>', 'the directory: absent, empty, or with this very model in it')
+    .requiredOption('--to <dir>', 'the directory: absent, empty, or filled by an earlier fetch of this URI')
     .addOption(deadlineOption(' (default: SIDECAR_RELOAD_DEADLINE_S)'));
   addOptionFlags(command);
   command.addHelpText('after', EXIT_CODES).action(async (uri: ModelUri, { to, deadline }: FetchFlags) => {
@@ -92,7 +92,7 @@ function addFetch(program: Command, env: Env, finish: Finish): void {
 
 interface ReloadFlags {
   readonly onFailure: 'warn' | 'fail';
-  readonly deadline: number;
+  readonly deadline?: number;
   readonly force?: true;
   readonly url?: string;
 }
@@ -107,7 +107,7 @@ function addReload(program: Command, env: Env, finish: Finish): void {
         .choices(['warn', 'fail'])
         .default('warn'),
     )
-    .addOption(deadlineOption('').default(60))
+    .addOption(deadlineOption(' (default: what the sidecar is configured for)'))
     .option('--force', 'download and verify again, even what is cached')
     .addOption(urlOption())
     .addHelpText('after', RELOAD_HELP)

@@ -4,9 +4,13 @@ import { CommandFailure, type ExitCode, FAILED } from './failure.ts';
 /** On top of the deadline, so that the sidecar's own word about it arrives. */
 const MARGIN_MS = 5_000;
 
+/** Without a deadline of ours the sidecar takes its own, at most this unless it was told otherwise. */
+const SIDECARS_OWN_LIMIT_S = 600;
+
 export interface ReloadFlags {
   readonly onFailure: 'warn' | 'fail';
-  readonly deadline: number;
+  /** In seconds; without one the sidecar's own holds. */
+  readonly deadline?: number;
   readonly force: boolean;
 }
 
@@ -21,7 +25,7 @@ export async function reload(
     path: '/v1/reload',
     accept: 'text/plain',
     body: JSON.stringify({ ...whatToReload(uris), ...fieldsOf(flags) }),
-    timeoutMs: flags.deadline * 1_000 + MARGIN_MS,
+    timeoutMs: (flags.deadline ?? SIDECARS_OWN_LIMIT_S) * 1_000 + MARGIN_MS,
   });
   if (answer.type !== 'text/plain') throw new CommandFailure(`${sidecar.url} ${problemOf(answer)}`);
   process.stdout.write(answer.text.endsWith('\n') ? answer.text : `${answer.text}\n`);
@@ -34,5 +38,9 @@ function whatToReload(uris: readonly string[]): object {
 }
 
 function fieldsOf({ onFailure, deadline, force }: ReloadFlags): object {
-  return { on_failure: onFailure, deadline_s: deadline, ...(force ? { force } : {}) };
+  return {
+    on_failure: onFailure,
+    ...(deadline === undefined ? {} : { deadline_s: deadline }),
+    ...(force ? { force } : {}),
+  };
 }

@@ -63,7 +63,8 @@ async function haveSameContent(a: string, b: string): Promise<boolean> {
   return (await sha256(a)) === (await sha256(b));
 }
 
-async function sha256(path: string): Promise<string> {
+/** In lower-case hex. */
+export async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');
   await pipeline(createReadStream(path), hash);
   return hash.digest('hex');

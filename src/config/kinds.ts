@@ -1,4 +1,4 @@
-import { accessSync, constants, statSync } from 'node:fs';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { isAbsolute, normalize, resolve } from 'node:path';
 import { errnoOf, SidecarError } from '../domain/errors.ts';
@@ -102,6 +102,9 @@ export const readableFile: Kind<string> = scalar('a file that the sidecar can re
   return 'fault' in parsed ? parsed : (fileFault(parsed.value) ?? parsed);
 });
 
+const CERTIFICATE = /^-----BEGIN CERTIFICATE-----/m;
+const PRIVATE_KEY = /^-----BEGIN ([A-Z]+ )*PRIVATE KEY-----/m;
+
 function fileFault(file: string): { readonly fault: string } | undefined {
   try {
     if (statSync(file).isDirectory()) return { fault: 'is a directory' };
@@ -110,6 +113,28 @@ function fileFault(file: string): { readonly fault: string } | undefined {
   } catch (error) {
     return { fault: errnoOf(error) === 'ENOENT' ? 'does not exist' : `cannot be read (${errnoOf(error)})` };
   }
+}
+
+/** Node takes any file for authorities and then trusts none, without a word. */
+export const certificates: Kind<string> = pemFile(text =>
+  CERTIFICATE.test(text) ? null : 'holds no certificate in PEM ("-----BEGIN CERTIFICATE-----")',
+);
+
+export const certificateAndKey: Kind<string> = pemFile(text => {
+  if (!CERTIFICATE.test(text)) return 'holds no certificate in PEM ("-----BEGIN CERTIFICATE-----")';
+  return PRIVATE_KEY.test(text)
+    ? null
+    : 'holds no private key ("-----BEGIN PRIVATE KEY-----"): put it into the same file';
+});
+
+function pemFile(faultOf: (text: string) => string | null): Kind<string> {
+  const { allowed } = readableFile;
+  return scalar(allowed, text => {
+    const parsed = readableFile.parse(text);
+    if ('fault' in parsed) return parsed;
+    const fault = faultOf(readFileSync(parsed.value, 'latin1'));
+    return fault === null ? parsed : { fault };
+  });
 }
 
 /** An item per comma, or per element where the YAML file holds a sequence; then an item may hold a comma. */

@@ -182,14 +182,14 @@ export const OPTIONS = {
   }),
   serverCertPath: option({
     name: 'MLFLOW_TRACKING_SERVER_CERT_PATH',
-    kind: kinds.readableFile,
+    kind: kinds.certificates,
     fallback: null,
     shown: 'Node’s authorities',
     meaning: 'A PEM file with the authorities to trust for MLflow.',
   }),
   clientCertPath: option({
     name: 'MLFLOW_TRACKING_CLIENT_CERT_PATH',
-    kind: kinds.readableFile,
+    kind: kinds.certificateAndKey,
     fallback: null,
     meaning: 'A PEM file with the certificate and key to show MLflow.',
   }),

@@ -16,7 +16,7 @@ const UNAUTHORIZED = {
 };
 
 describe('reload', () => {
-  test('prints the report and ends with 0', async () => {
+  test('prints the report and ends with 0; without --deadline the sidecar’s own holds', async () => {
     const { url, seen } = await server(() => ({ body: REPORT }));
     expect(await run(['reload', 'models:/a/production'], { SIDECAR_URL: url })).toEqual({
       code: 0,
@@ -28,7 +28,6 @@ describe('reload', () => {
     expect(JSON.parse(seen[0]?.body ?? '')).toEqual({
       model_uri: 'models:/a/production',
       on_failure: 'warn',
-      deadline_s: 60,
     });
   });
 
@@ -62,7 +61,7 @@ describe('reload', () => {
     writeFileSync(path, 'from-file\n');
     expect((await run(['reload'], { SIDECAR_URL: url, SIDECAR_TOKEN_FILE: path })).code).toBe(0);
     expect(seen[0]?.headers['authorization']).toBe('Bearer from-file');
-    expect(JSON.parse(seen[0]?.body ?? '')).toEqual({ on_failure: 'warn', deadline_s: 60 });
+    expect(JSON.parse(seen[0]?.body ?? '')).toEqual({ on_failure: 'warn' });
   });
 
   test('an answer that is an error ends with 1, its report printed', async () => {

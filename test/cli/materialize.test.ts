@@ -1,9 +1,19 @@
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { CommandFailure } from '../../src/cli/failure.ts';
-import { makeAside, prepareTarget } from '../../src/cli/materialize.ts';
+import { MARKER } from '../../src/cli/marker.ts';
+import { makeAside, prepareTarget } from '../../src/cli/target.ts';
 import { contentOf, FILES, inMount, put, snapshot, write } from './snapshots.ts';
 import { directory } from './support.ts';
 
@@ -35,7 +45,7 @@ describe('a snapshot is put into', () => {
       const before = lstatSync(dir).ino;
       expect(await put(snapshot(), dir)).toBe('put');
       expect(contentOf(dir)).toEqual(FILES);
-      expect(readdirSync(dir).toSorted()).toEqual(['MLmodel', 'conda.yaml', 'data']);
+      expect(readdirSync(dir).toSorted()).toEqual([MARKER, 'MLmodel', 'conda.yaml', 'data']);
       expect(lstatSync(dir).ino).toBe(before);
     });
   });
@@ -60,6 +70,18 @@ describe('the files', () => {
     expect(file.ino).toBe(lstatSync(join(from, 'data/model.pkl')).ino);
     expect(file.mode & 0o777).toBe(0o444);
     for (const path of ['', 'data', 'data/deep']) expect(lstatSync(join(dir, path)).mode & 0o777).toBe(0o755);
+  });
+
+  test('are copies where the cache is kept, so that a write to one does not change it', async () => {
+    const [from, dir] = [snapshot(), join(directory(), 'model')];
+    chmodSync(join(from, 'MLmodel'), 0o644);
+    await put(from, dir, { mayLink: false });
+    const file = lstatSync(join(dir, 'MLmodel'));
+    expect(file.ino).not.toBe(lstatSync(join(from, 'MLmodel')).ino);
+    expect(file.mode & 0o777).toBe(0o444);
+    chmodSync(join(dir, 'MLmodel'), 0o644);
+    writeFileSync(join(dir, 'MLmodel'), 'changed');
+    expect(contentOf(from)).toEqual(FILES);
   });
 
   test('are copies where a link cannot be, read-only all the same', async () => {
@@ -122,6 +144,88 @@ describe('what is there already', () => {
   });
 });
 
+describe('what an earlier fetch put there', () => {
+  const NEW = { MLmodel: 'flavors: {new}\n', 'data/other.pkl': 'new', 'model.py': '' };
+  const next = (dir: string) => put(snapshot(NEW), dir, { version: '2' });
+
+  test('is replaced by another version, and nothing else stays', async () => {
+    const parent = directory();
+    const dir = join(parent, 'model');
+    await put(snapshot(), dir);
+    expect(await next(dir)).toBe('put');
+    expect(contentOf(dir)).toEqual(NEW);
+    expect(await next(dir)).toBe('up_to_date');
+    expect(readdirSync(parent)).toEqual(['model']);
+  });
+
+  test('is replaced in a mount point too, which stays what it is', async () => {
+    await inMount(async dir => {
+      mkdirSync(join(dir, 'lost+found'));
+      const before = lstatSync(dir).ino;
+      await put(snapshot(), dir);
+      expect(await next(dir)).toBe('put');
+      expect(contentOf(dir)).toEqual(NEW);
+      expect(readdirSync(dir).toSorted()).toEqual([MARKER, 'MLmodel', 'data', 'lost+found', 'model.py']);
+      expect(lstatSync(dir).ino).toBe(before);
+    });
+  });
+
+  test('is finished, or replaced, where files are missing', async () => {
+    const dir = join(directory(), 'model');
+    await put(snapshot(), dir);
+    for (const path of ['MLmodel', 'data']) rmSync(join(dir, path), { recursive: true });
+    expect(await put(snapshot(), dir)).toBe('put');
+    expect(contentOf(dir)).toEqual(FILES);
+    rmSync(join(dir, 'MLmodel'));
+    expect(await next(dir)).toBe('put');
+    expect(contentOf(dir)).toEqual(NEW);
+  });
+
+  const touched: readonly [string, (dir: string) => void, RegExp][] = [
+    ['a file of somebody’s', dir => write(dir, { 'mine.txt': 'x' }), /holds something else \(mine.txt\)/],
+    ['a link of somebody’s', dir => symlinkSync('MLmodel', join(dir, 'mine')), /something else \(mine\)/],
+    [
+      'a file that was changed',
+      dir => {
+        rmSync(join(dir, 'data/model.pkl'));
+        write(dir, { 'data/model.pkl': 'BYTES' });
+      },
+      /something else \(data\/model.pkl\)/,
+    ],
+    [
+      'a marker that is none',
+      dir => {
+        rmSync(join(dir, MARKER));
+        write(dir, { [MARKER]: '{}' });
+      },
+      /something else/,
+    ],
+  ];
+  test.each(touched)('is refused and left alone with %s', async (_case, touch, words) => {
+    const dir = join(directory(), 'model');
+    await put(snapshot(), dir);
+    touch(dir);
+    const before = contentOf(dir);
+    await expect(next(dir)).rejects.toThrow(words);
+    expect(contentOf(dir)).toEqual(before);
+  });
+
+  test('is refused where it is of another URI', async () => {
+    const dir = join(directory(), 'model');
+    await put(snapshot(), dir);
+    const other = put(snapshot(NEW), dir, { uri: 'models:/b/1' });
+    await expect(other).rejects.toThrow(/holds models:\/a\/Production of an earlier fetch, and is never/);
+    expect(contentOf(dir)).toEqual(FILES);
+  });
+
+  test('a model that was logged from such a directory, with its marker, gets one of its own', async () => {
+    const dir = join(directory(), 'model');
+    expect(await put(snapshot({ ...FILES, [MARKER]: 'theirs' }), dir)).toBe('put');
+    expect(await put(snapshot({ ...FILES, [MARKER]: 'theirs' }), dir)).toBe('up_to_date');
+    expect(contentOf(dir)).toEqual(FILES);
+  });
+});
+
 test('a directory for a cache lies on the file system of the target, beside it or in a mount point', async () => {
   const dir = join(directory(), 'model');
   const aside = await makeAside(await prepareTarget(dir));
@@ -135,8 +239,8 @@ test('a directory for a cache lies on the file system of the target, beside it o
 
 test('a signal stops it, and nothing is left', async () => {
   const parent = directory();
-  await expect(put(snapshot(), join(parent, 'model'), AbortSignal.abort(new Error('stop')))).rejects.toThrow(
-    'stop',
-  );
+  await expect(
+    put(snapshot(), join(parent, 'model'), { signal: AbortSignal.abort(new Error('stop')) }),
+  ).rejects.toThrow('stop');
   expect(readdirSync(parent)).toEqual([]);
 });

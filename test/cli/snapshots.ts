@@ -1,7 +1,9 @@
 import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { materialize, prepareTarget } from '../../src/cli/materialize.ts';
+import { MARKER, type Model } from '../../src/cli/marker.ts';
+import { materialize } from '../../src/cli/materialize.ts';
+import { prepareTarget } from '../../src/cli/target.ts';
 import { directory } from './support.ts';
 
 export const NOBODY = 65_534;
@@ -29,9 +31,11 @@ export function snapshot(files: Files = FILES): string {
   return write(join(root, 'snapshot'), files);
 }
 
-/** Every file below a directory, by path. */
+/** Every file below a directory but the marker, by path. */
 export function contentOf(root: string): Record<string, string> {
-  const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter(entry => entry.isFile());
+  const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter(
+    entry => entry.isFile() && entry.name !== MARKER,
+  );
   return Object.fromEntries(
     entries.map(entry => {
       const path = join(entry.parentPath, entry.name);
@@ -43,9 +47,10 @@ export function contentOf(root: string): Record<string, string> {
 export async function put(
   from: string,
   dir: string,
-  signal = new AbortController().signal,
+  { signal = new AbortController().signal, ...model }: Partial<Model> & { signal?: AbortSignal } = {},
 ): Promise<'put' | 'up_to_date'> {
-  return materialize(from, await prepareTarget(dir), signal);
+  const given = { snapshot: from, uri: 'models:/a/Production', version: '1', mayLink: true, ...model };
+  return materialize(given, await prepareTarget(dir), signal);
 }
 
 /**

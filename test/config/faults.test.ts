@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { describe, expect, test } from 'vitest';
 import { loadOptions } from '../../src/config/load.ts';
 import { OPTION_SPECS } from '../../src/config/table.ts';
-import { faults, file } from './support.ts';
+import { CERTIFICATE, faults, file, PRIVATE_KEY } from './support.ts';
 
 const TEXTS: readonly [string, string, RegExp][] = [
   ['SIDECAR_HOST', 'http://x', /^SIDECAR_HOST="http:\/\/x" is neither. Allowed: an IP address/],
@@ -82,11 +82,6 @@ describe('between options', () => {
       [/^SIDECAR_RELOAD_DEADLINE_MAX_S="59" is below .*60 s/],
     ],
     [
-      'no verification, but a certificate to verify with',
-      { MLFLOW_TRACKING_INSECURE_TLS: 'true', MLFLOW_TRACKING_SERVER_CERT_PATH: import.meta.filename },
-      [/MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other/],
-    ],
-    [
       'a user name without a password',
       { MLFLOW_TRACKING_USERNAME: 'u' },
       [/^MLFLOW_TRACKING_PASSWORD must be set/],
@@ -158,6 +153,30 @@ describe('between options', () => {
 
   test('an MLflow on another port of this machine is another one', () => {
     expect(faults({ MLFLOW_TRACKING_URI: 'http://localhost:5000' })).toEqual([]);
+  });
+});
+
+describe('a file of certificates', () => {
+  const SERVER = 'MLFLOW_TRACKING_SERVER_CERT_PATH';
+  const CLIENT = 'MLFLOW_TRACKING_CLIENT_CERT_PATH';
+  const cases: readonly [string, string, string, RegExp | null][] = [
+    ['of authorities that is no PEM', SERVER, '{}', /SERVER_CERT_PATH=".*" holds no certificate in PEM/],
+    ['of authorities that is a key', SERVER, PRIVATE_KEY, /holds no certificate in PEM/],
+    ['of authorities with words before the certificate', SERVER, `# ours\n${CERTIFICATE}`, null],
+    ['for the client that is a key alone', CLIENT, PRIVATE_KEY, /holds no certificate in PEM/],
+    ['for the client without its key', CLIENT, CERTIFICATE, /CLIENT_CERT_PATH=".*" holds no private key/],
+    ['for the client with its key first', CLIENT, PRIVATE_KEY + CERTIFICATE, null],
+  ];
+  test.each(cases)('%s', (_case, name, content, words) => {
+    const lines = faults({ [name]: file(content) });
+    expect(lines).toHaveLength(words === null ? 0 : 1);
+    if (words !== null) expect(lines[0]).toMatch(words);
+  });
+
+  test('to verify with, and no verification', () => {
+    const lines = faults({ MLFLOW_TRACKING_INSECURE_TLS: 'true', [SERVER]: file(CERTIFICATE) });
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other/);
   });
 });
 

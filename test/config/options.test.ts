@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { flagOf, keyOf } from '../../src/config/spec.ts';
 import { OPTION_SPECS } from '../../src/config/table.ts';
-import { file, options } from './support.ts';
+import { CERTIFICATE, file, options, PRIVATE_KEY } from './support.ts';
 
 test('with nothing but MLflow’s address every option has its default', () => {
   expect(options()).toEqual({
@@ -70,18 +70,6 @@ const CASES: readonly [string, string, (read: ReturnType<typeof options>) => unk
   ['MLFLOW_TRACKING_TOKEN', 'abc.def', o => o.mlflow.credentials.token, { value: 'abc.def' }],
   ['MLFLOW_TRACKING_INSECURE_TLS', 'True', o => o.mlflow.tls.insecure, true],
   ['MLFLOW_TRACKING_INSECURE_TLS', '0', o => o.mlflow.tls.insecure, false],
-  [
-    'MLFLOW_TRACKING_SERVER_CERT_PATH',
-    import.meta.filename,
-    o => o.mlflow.tls.serverCertPath,
-    import.meta.filename,
-  ],
-  [
-    'MLFLOW_TRACKING_CLIENT_CERT_PATH',
-    import.meta.filename,
-    o => o.mlflow.tls.clientCertPath,
-    import.meta.filename,
-  ],
   ['MLFLOW_HTTP_REQUEST_TIMEOUT', '2', o => o.mlflow.tryTimeoutMs, 2_000],
   ['MLFLOW_HTTP_REQUEST_TIMEOUT', '120', o => o.mlflow.tryTimeoutMs, 5_000],
   ['MLFLOW_HTTP_REQUEST_MAX_RETRIES', '0', o => o.mlflow.attempts, 1],
@@ -94,6 +82,12 @@ const CASES: readonly [string, string, (read: ReturnType<typeof options>) => unk
 
 test.each(CASES)('%s=%s', (name, text, read, expected) => {
   expect(read(options({ [name]: text }))).toEqual(expected);
+});
+
+test('certificates are named by their files', () => {
+  const [authorities, ours] = [file(CERTIFICATE), file(CERTIFICATE + PRIVATE_KEY)];
+  const env = { MLFLOW_TRACKING_SERVER_CERT_PATH: authorities, MLFLOW_TRACKING_CLIENT_CERT_PATH: ours };
+  expect(options(env).mlflow.tls).toMatchObject({ serverCertPath: authorities, clientCertPath: ours });
 });
 
 describe('where an option is taken from', () => {

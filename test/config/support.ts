@@ -29,3 +29,7 @@ export function file(content: string, name = 'file'): string {
   writeFileSync(join(dir, name), content);
   return join(dir, name);
 }
+
+/** What the checks look for; no TLS is spoken with it. */
+export const CERTIFICATE = '-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n';
+export const PRIVATE_KEY = '-----BEGIN EC PRIVATE KEY-----\nMA==\n-----END EC PRIVATE KEY-----\n';
