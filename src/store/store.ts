@@ -122,7 +122,7 @@ async function makeLayout(layout: Layout): Promise<void> {
 
 function unusable(dir: string, cause: unknown): SidecarError {
   const { code, message, hint } = toSidecarError(cause);
-  return new SidecarError(code, `The cache directory ${dir} does not work: ${message}`, {
+  return new SidecarError(code, `The cache directory ${dir} does not work: ${message.replace(/\.$/, '')}.`, {
     hint: hint ?? 'Make it writable for this user, or set SIDECAR_CACHE_DIR to a directory that is.',
     cause,
   });
