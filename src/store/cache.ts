@@ -28,6 +28,9 @@ export class Cache {
   /** Tries once, and in the background from then on; never throws. */
   async open(): Promise<void> {
     const { dir, own, clock, events } = this.#options;
+    // What is read and given already is not read again until it can be written, too.
+    const problem = this.#store === null ? null : await Store.problemOf(dir, clock.now());
+    if (problem !== null) return this.#judge(problem);
     try {
       const store = await Store.open(dir, own, clock, events);
       if (this.#closed) return await store.close();
@@ -42,6 +45,7 @@ export class Cache {
   #judge(problem: SidecarError | null): void {
     const isNews = problem !== null && problem.message !== this.#problem?.message;
     this.#problem = problem;
+    if (this.#retry !== null) clearTimeout(this.#retry);
     if (isNews) this.#options.events.emit({ type: 'cache_unusable', error: problem });
     if (problem !== null && !this.#closed) this.#retry = setTimeout(() => void this.open(), RETRY_MS).unref();
   }

@@ -54,10 +54,26 @@ export class Store {
     const access = await accessTo(layout, cacheDir, clock.now());
     const store = new Store(layout, access, clock, events);
     const rights = { tmp: access.lease?.dir ?? null, isAlone: access.isAlone };
-    const { refs, dropped } = await recoverRefs(layout, own, store.#snapshots, rights);
-    for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
-    events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
-    return store;
+    try {
+      const { refs, dropped } = await recoverRefs(layout, own, store.#snapshots, rights);
+      for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
+      events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
+      return store;
+    } catch (error) {
+      await store.close();
+      throw unusable(cacheDir, error);
+    }
+  }
+
+  /** Why nothing can be written in the directory; null where it can. */
+  static async problemOf(cacheDir: string, now: number): Promise<SidecarError | null> {
+    try {
+      const { lease, problem } = await accessTo(new Layout(cacheDir), cacheDir, now);
+      await lease?.release();
+      return problem;
+    } catch (error) {
+      return unusable(cacheDir, error);
+    }
   }
 
   /** What was fetched of an artifact root, if its snapshot is still there. */
@@ -121,6 +137,7 @@ async function makeLayout(layout: Layout): Promise<void> {
 }
 
 function unusable(dir: string, cause: unknown): SidecarError {
+  if (cause instanceof SidecarError) return cause;
   const { code, message, hint } = toSidecarError(cause);
   return new SidecarError(code, `The cache directory ${dir} does not work: ${message.replace(/\.$/, '')}.`, {
     hint: hint ?? 'Make it writable for this user, or set SIDECAR_CACHE_DIR to a directory that is.',

@@ -1,9 +1,12 @@
-import { readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
+import { readdir, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
+import { systemClock } from '../../src/domain/clock.ts';
+import { EventBus } from '../../src/domain/events.ts';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
-import { fetched, OWN, openStore, reopen } from './support.ts';
+import { Cache } from '../../src/store/cache.ts';
+import { fetched, OWN, openStore, reopen, temporaryDirectory } from './support.ts';
 
 const URI = parseModelUri('models:/churn/Production');
 const LINK = 'v1/models/churn/Production';
@@ -67,4 +70,34 @@ test('a link in whose place something else was put is a link again', async () =>
   await writeFile(join(ours.dir, LINK), 'not a link');
   await openStore(ours.dir);
   expect(await readlink(join(ours.dir, LINK))).toContain(ours.snapshot.snapshot);
+});
+
+test('a read-only cache is read once, however often it is tried, and written again when it can be', async () => {
+  const before = await published('1');
+  await before.store.close();
+  const tmp = join(before.dir, 'v1/tmp');
+  await rm(tmp, { recursive: true });
+  await writeFile(tmp, 'in the way');
+  const events = new EventBus();
+  const told: string[] = [];
+  events.subscribe(event => told.push(event.type));
+  const cache = new Cache({ dir: before.dir, own: OWN, clock: systemClock, events });
+  onTestFinished(() => cache.close());
+  await cache.open();
+  await cache.open();
+  await cache.open();
+  expect(told).toEqual(['cache_recovered', 'cache_unusable']);
+  expect(cache.store().refs.get(OWN, URI).published).toEqual(before.snapshot);
+  await rm(tmp);
+  await cache.open();
+  expect(cache.problem).toBeNull();
+  expect(await readdir(tmp)).toHaveLength(1);
+});
+
+test('a directory that cannot be recovered leaves no lease behind', async () => {
+  const dir = await temporaryDirectory();
+  await openStore(dir).then(({ store }) => store.close());
+  await symlink('loop', join(dir, 'v1/models/loop'));
+  await expect(openStore(dir)).rejects.toThrow('does not work');
+  expect(await readdir(join(dir, 'v1/tmp'))).toEqual([]);
 });
