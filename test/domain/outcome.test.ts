@@ -1,36 +1,9 @@
 import { expect, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
 import { isGiven, type Outcome, OutcomeSchema, warningOf, worstOf } from '../../src/domain/outcome.ts';
+import { outcome } from '../support/outcome.ts';
 
-const LOADED: Outcome = {
-  status: 'loaded',
-  model_uri: 'models:/churn/Production',
-  mlflow_uri: 'http://mlflow:5000',
-  name: 'churn',
-  version: '2',
-  wanted_version: null,
-  previous_version: '1',
-  changed: true,
-  stage: 'Production',
-  aliases: ['champion'],
-  run_id: 'abc123',
-  model_id: null,
-  created: 1_731_358_595,
-  path: '/cache/v1/snapshots/0123',
-  ref_path: '/cache/v1/models/churn/Production',
-  digest: 'sha256:00',
-  files: 7,
-  bytes: 48_318,
-  source: 'mlflow',
-  age_s: 0,
-  duration_s: 0.41,
-  attempts: 1,
-  breaker: null,
-  refreshing: false,
-  job_id: null,
-  warning: null,
-  request_id: 'r-1',
-};
+const LOADED = outcome();
 
 function named(status: Outcome['status'], requestId: string): Outcome {
   return { ...LOADED, status, request_id: requestId };

@@ -1,17 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { formatModelUri } from '../../src/domain/model-uri.ts';
 import type { Outcome } from '../../src/domain/outcome.ts';
-import {
-  bytesOf,
-  failure,
-  members,
-  type namedBy,
-  outcome,
-  post,
-  problem,
-  sendBytes,
-  sidecar,
-} from './support.ts';
+import { outcome } from '../support/outcome.ts';
+import { bytesOf, failure, members, type namedBy, post, problem, sendBytes, sidecar } from './support.ts';
 
 const URI = 'models:/a/Production';
 

@@ -3,12 +3,12 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { formatModelUri } from '../../src/domain/model-uri.ts';
+import { outcome } from '../support/outcome.ts';
 import {
   call,
   faulty,
   form,
   members,
-  outcome,
   post,
   problem,
   readAll,

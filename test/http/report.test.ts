@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { errorLine, reportOf } from '../../src/http/report.ts';
-import { failure, outcome } from './support.ts';
+import { outcome } from '../support/outcome.ts';
+import { failure } from './support.ts';
 
 test('a loaded model', () => {
   expect(reportOf([outcome()])).toBe(`🔄 Reloading topic-classification...

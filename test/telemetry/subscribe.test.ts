@@ -3,6 +3,7 @@ import type { Caller } from '../../src/domain/caller.ts';
 import { SidecarError } from '../../src/domain/errors.ts';
 import type { SidecarEvent } from '../../src/domain/events.ts';
 import type { Outcome } from '../../src/domain/outcome.ts';
+import { outcome as exampleOutcome } from '../support/outcome.ts';
 import { linesOf } from './support.ts';
 
 const URI = 'models:/topic-classification/Production';
@@ -19,36 +20,8 @@ const CALLER: Caller = {
 };
 
 function outcome(changes: Partial<Outcome> = {}): Outcome {
-  return {
-    status: 'loaded',
-    model_uri: URI,
-    mlflow_uri: 'http://mlflow:5000',
-    name: 'topic-classification',
-    version: '2',
-    wanted_version: null,
-    previous_version: '1',
-    changed: true,
-    stage: 'Production',
-    aliases: [],
-    run_id: 'of-mlflow',
-    model_id: null,
-    created: 1,
-    path: '/cache/snapshot',
-    ref_path: '/cache/ref',
-    digest: 'sha256:0',
-    files: 7,
-    bytes: 48_318,
-    source: 'mlflow',
-    age_s: 0,
-    duration_s: 0.4123,
-    attempts: 1,
-    breaker: null,
-    refreshing: false,
-    job_id: null,
-    warning: null,
-    request_id: 'req-1',
-    ...changes,
-  };
+  const ours = { aliases: [], run_id: 'of-mlflow', duration_s: 0.4123, request_id: 'req-1' };
+  return exampleOutcome({ model_uri: URI, ...ours, ...changes });
 }
 
 const finished = (changes: Partial<Outcome> = {}): SidecarEvent => ({
