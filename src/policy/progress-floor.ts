@@ -1,3 +1,5 @@
+import { type Clock, systemClock } from '../domain/clock.ts';
+
 /** A trickle is a hang: fewer bytes than this over the window, and the transfer is given up. */
 export interface FloorLimits {
   readonly bytesPerSecond: number;
@@ -12,13 +14,17 @@ const TICK_MS = 1_000;
  */
 export class ProgressFloor {
   readonly #limits: FloorLimits;
+  readonly #clock: Clock;
   readonly #onTrip: () => void;
   readonly #window: number[] = [];
   readonly #timer: NodeJS.Timeout;
   #bytes = 0;
   #waiting = 0;
+  #waitingSince = 0;
+  #waitedMs = 0;
 
-  constructor(limits: FloorLimits, onTrip: () => void) {
+  constructor(limits: FloorLimits, onTrip: () => void, clock: Clock = systemClock) {
+    this.#clock = clock;
     this.#limits = limits;
     this.#onTrip = onTrip;
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
@@ -29,8 +35,8 @@ export class ProgressFloor {
     const chunks = body[Symbol.asyncIterator]();
     try {
       for (;;) {
-        this.#waiting++;
-        const next = await chunks.next().finally(() => this.#waiting--);
+        this.#beginWait();
+        const next = await chunks.next().finally(() => this.#endWait());
         if (next.done === true) return this.#finished();
         this.#bytes += next.value.byteLength;
         yield next.value;
@@ -49,8 +55,26 @@ export class ProgressFloor {
     clearInterval(this.#timer);
   }
 
+  #beginWait(): void {
+    if (this.#waiting++ === 0) this.#waitingSince = this.#clock.monotonic();
+  }
+
+  #endWait(): void {
+    if (--this.#waiting === 0) this.#waitedMs += this.#clock.monotonic() - this.#waitingSince;
+  }
+
+  /** Milliseconds of the last second in which some body was waited for. */
+  #takeWaited(): number {
+    const now = this.#clock.monotonic();
+    const waited = this.#waitedMs + (this.#waiting > 0 ? now - this.#waitingSince : 0);
+    this.#waitedMs = 0;
+    this.#waitingSince = now;
+    return waited;
+  }
+
   #tick(): void {
-    if (this.#waiting === 0) return;
+    // Not whether it waits at this moment: a trickle in step with these ticks would never be seen waiting.
+    if (this.#takeWaited() < TICK_MS / 2) return;
     this.#window.push(this.#bytes);
     this.#bytes = 0;
     if (this.#window.length > this.#limits.windowS) this.#window.shift();

@@ -17,6 +17,9 @@ describe('a window of seconds', () => {
   });
 });
 
+/** Goes with the faked timers. */
+const FAKED = { now: () => Date.now(), monotonic: () => Date.now() };
+
 describe('a transfer', () => {
   let trips = 0;
   let floor: ProgressFloor;
@@ -24,7 +27,7 @@ describe('a transfer', () => {
   beforeEach(() => {
     vi.useFakeTimers();
     trips = 0;
-    floor = new ProgressFloor(LIMITS, () => trips++);
+    floor = new ProgressFloor(LIMITS, () => trips++, FAKED);
   });
 
   afterEach(() => {
@@ -63,6 +66,19 @@ describe('a transfer', () => {
       await expect(reading).resolves.toBe(1);
     }
     expect(trips).toBe(0);
+  });
+
+  test('that trickles in step with the ticks trips all the same', async () => {
+    async function* inStep(): AsyncGenerator<Uint8Array> {
+      for (;;) {
+        await new Promise(resolve => setTimeout(resolve, 990));
+        yield new Uint8Array(1);
+      }
+    }
+    // The reader is busy for the 10 ms before every tick, and waits for the rest of each second.
+    void read(inStep(), 10);
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(trips).toBeGreaterThan(0);
   });
 
   test('that trickles trips after one window and not before', async () => {
