@@ -39,6 +39,29 @@ export function integer(min: number, max: number): Kind<number> {
   });
 }
 
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+  Ti: 2 ** 40,
+};
+
+/** Written as Kubernetes or df write it; at least `min`. */
+export function bytes(min: number): Kind<number> {
+  return scalar(`bytes, at least ${min}, as 21474836480, 20Gi, 20GiB or 20G`, text => {
+    const [, digits = '', unit = ''] = /^(\d+(?:\.\d+)?) ?([kMGT]|[KMGT]i)?B?$/.exec(text) ?? [];
+    const factor = UNITS[unit];
+    if (digits === '' || factor === undefined) return { fault: 'is not a number of bytes' };
+    const value = Math.floor(Number(digits) * factor);
+    return value >= min && value <= Number.MAX_SAFE_INTEGER ? { value } : { fault: 'is out of range' };
+  });
+}
+
 /** Kubernetes sets `<SERVICE>_PORT=tcp://10.0.0.1:5080` in every pod beside a service called "sidecar". */
 export const port: Kind<number> = scalar('a port, 0 to 65535 (0: any free one)', text => {
   if (text.startsWith('tcp://')) {

@@ -46,11 +46,15 @@ export interface Options {
   /** Patterns of model URIs; empty: all. */
   readonly allow: readonly string[];
   readonly cacheDir: string;
+  readonly cacheMaxBytes: number;
   readonly models: readonly ModelUri[];
   readonly reloadDeadlineS: number;
   readonly reloadDeadlineMaxS: number;
   readonly refreshWaitS: number;
   readonly maxStaleS: number;
+  /** Failed tries in a row. */
+  readonly breakerFailures: number;
+  readonly breakerResetS: number;
   readonly fileRoots: readonly string[];
   readonly logLevel: LogLevel;
   readonly mlflow: MlflowOptions;

@@ -80,6 +80,14 @@ export const OPTIONS = {
     meaning: 'Where models are kept.',
     why: 'the XDG base directory specification',
   }),
+  cacheMaxBytes: option({
+    name: 'SIDECAR_CACHE_MAX_BYTES',
+    kind: kinds.bytes(1_048_576),
+    fallback: 20 * 2 ** 30,
+    shown: '20 GiB',
+    meaning: 'How much the cache may hold. 15 % of its file system are left free besides.',
+    why: 'some forty versions of a large model',
+  }),
   config: option({
     name: 'SIDECAR_CONFIG',
     kind: kinds.readableFile,
@@ -121,6 +129,20 @@ export const OPTIONS = {
     fallback: 604_800,
     meaning: 'A cached version that MLflow confirmed longer ago is not given.',
     why: 'a week: an MLflow that breaks on Friday evening is mended on Monday',
+  }),
+  breakerFailures: option({
+    name: 'SIDECAR_BREAKER_FAILURES',
+    kind: kinds.integer(1, 1_000),
+    fallback: 5,
+    meaning: 'After so many failed tries in a row MLflow, or an artifact server, is left alone.',
+    why: 'two reloads with their retries',
+  }),
+  breakerResetS: option({
+    name: 'SIDECAR_BREAKER_RESET_S',
+    kind: kinds.number(0.1, MAX_SECONDS, 's'),
+    fallback: 60,
+    meaning: 'For how long it is left alone; the next request is then a trial that decides.',
+    why: 'what a restart of MLflow takes',
   }),
   fileRoots: option({
     name: 'SIDECAR_FILE_ROOTS',

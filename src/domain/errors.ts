@@ -25,6 +25,8 @@ export const HTTP_STATUS_BY_CODE = {
   unsafe_path: 502,
   unsupported_scheme: 502,
   mlflow_unreachable: 503,
+  circuit_open: 503,
+  overloaded: 503,
   version_not_ready: 503,
   too_stale: 503,
   mlflow_timeout: 504,

@@ -1,6 +1,10 @@
 import { z } from 'zod';
 import { ERROR_CODES, type SidecarError } from './errors.ts';
 
+/** As circuit breakers name their states. */
+export const BREAKER_STATES = ['closed', 'open', 'half-open'] as const;
+export type BreakerState = (typeof BREAKER_STATES)[number];
+
 /** From the worst to the best; of several outcomes the worst one speaks for all. */
 const STATUSES = ['failed', 'missing', 'stale', 'loaded', 'unchanged'] as const;
 
