@@ -33,7 +33,7 @@ const PROMISED = {
     'unsafe_path',
     'unsupported_scheme',
   ],
-  503: ['mlflow_unreachable', 'too_stale', 'version_not_ready'],
+  503: ['circuit_open', 'mlflow_unreachable', 'overloaded', 'too_stale', 'version_not_ready'],
   504: ['artifact_timeout', 'deadline_exceeded', 'mlflow_timeout'],
   507: ['disk_full'],
 };
