@@ -23,6 +23,14 @@ export interface OptionSpec<T, D = T> {
 
 export type AnyOption = OptionSpec<unknown, unknown>;
 
+/** A row, with the types of its value and of its default. */
+export function option<T, const D>(spec: OptionSpec<T, D>): OptionSpec<T, D> {
+  return spec;
+}
+
+/** A day: no wait is longer. */
+export const MAX_SECONDS = 86_400;
+
 const lowered = (name: string): string => name.replace(/^SIDECAR_/, '').toLowerCase();
 
 /** `reload_deadline_s` for SIDECAR_RELOAD_DEADLINE_S; null where the YAML file cannot hold the option. */
