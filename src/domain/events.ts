@@ -9,6 +9,12 @@ export interface Phases {
   readonly publish?: number;
 }
 
+/** What was brought from the artifact server. */
+export interface Fetched {
+  readonly files: number;
+  readonly bytes: number;
+}
+
 /** For whom something is done: the run, and the call that it was begun for. */
 export interface Origin {
   readonly runId: string;
@@ -32,12 +38,15 @@ export type SidecarEvent =
       readonly origin: Origin;
       readonly version: string | null;
       readonly phases: Phases;
+      /** By this run itself; null where the version was there, or another run's fetch was joined. */
+      readonly fetched: Fetched | null;
     }
   | {
       readonly type: 'run_failed';
       readonly origin: Origin;
       readonly version: string | null;
       readonly phases: Phases;
+      readonly fetched: Fetched | null;
       readonly error: Error;
     }
   | {

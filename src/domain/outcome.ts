@@ -6,7 +6,7 @@ export const BREAKER_STATES = ['closed', 'open', 'half-open'] as const;
 export type BreakerState = (typeof BREAKER_STATES)[number];
 
 /** From the worst to the best; of several outcomes the worst one speaks for all. */
-const STATUSES = ['failed', 'missing', 'stale', 'loaded', 'unchanged'] as const;
+export const STATUSES = ['failed', 'missing', 'stale', 'loaded', 'unchanged'] as const;
 
 export const WarningSchema = z.object({
   code: z.enum(ERROR_CODES),

@@ -64,6 +64,15 @@ export interface CacheState {
   readonly bytes: number;
 }
 
+/** How much is under way. */
+export interface WorkState {
+  /** Calls that wait for their answer. */
+  readonly calls: number;
+  readonly runs: number;
+  /** Calls so far that joined a run instead of starting one. */
+  readonly joined: number;
+}
+
 /** What there is to see; none of it asks MLflow or waits for the disk. */
 export interface Catalog {
   /** Of the sidecar's own credential, or of the caller's. */

@@ -7,7 +7,7 @@ import { type Scope, scopeOf } from '../domain/scope.ts';
 import { DISK_WAIT_MS, TOO_LATE, within } from '../policy/abort.ts';
 import type { Ref } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
-import type { Reloader, ReloadRequest } from './api.ts';
+import type { Reloader, ReloadRequest, WorkState } from './api.ts';
 import { type Case, deadlineExceeded, fallbackOf, judge, noAnswer, stale, wantedBy } from './case.ts';
 import { toOutcome } from './outcome.ts';
 import type { Pipeline } from './pipeline.ts';
@@ -34,6 +34,7 @@ export interface ReloaderOptions {
 export class DeadlineReloader implements Reloader {
   readonly #options: ReloaderOptions;
   readonly #runs = new Runs();
+  #calls = 0;
 
   constructor(options: ReloaderOptions) {
     this.#options = options;
@@ -44,7 +45,12 @@ export class DeadlineReloader implements Reloader {
     return scopeOf(this.#options.registryUri, this.#options.workspace, authorization);
   }
 
+  work(): WorkState {
+    return { calls: this.#calls, runs: this.#runs.inFlight, joined: this.#runs.joined };
+  }
+
   async reload(request: ReloadRequest): Promise<Outcome> {
+    this.#calls++;
     try {
       const store = this.#options.store();
       const c = await this.#open(store, request);
@@ -58,6 +64,8 @@ export class DeadlineReloader implements Reloader {
         refreshing: false,
       };
       return this.#answer(request, failed, null, null);
+    } finally {
+      this.#calls--;
     }
   }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type SidecarError, toSidecarError } from '../domain/errors.ts';
-import type { Phases } from '../domain/events.ts';
+import type { Fetched, Phases } from '../domain/events.ts';
 import type { Resolution } from '../registry/resolution.ts';
 
 /** How a run ended well. */
@@ -15,6 +15,7 @@ export interface RunProgress {
   tried(attempt: number): void;
   tryFailed(error: SidecarError): void;
   took(phases: Phases): void;
+  fetched(amount: Fetched): void;
 }
 
 type Work = (progress: RunProgress) => Promise<RunResult>;
@@ -33,6 +34,7 @@ export class Run {
   #lastFailure: SidecarError | null = null;
   #attempts = 0;
   #phases: Phases = {};
+  #fetched: Fetched | null = null;
   #isOver = false;
 
   /** @param before the run that asks the same question now, and that this one waits for */
@@ -52,6 +54,10 @@ export class Run {
 
   get phases(): Phases {
     return this.#phases;
+  }
+
+  get fetched(): Fetched | null {
+    return this.#fetched;
   }
 
   /** Tries that the most retried request needed so far. */
@@ -95,6 +101,9 @@ export class Run {
       },
       took: phases => {
         this.#phases = { ...this.#phases, ...phases };
+      },
+      fetched: amount => {
+        this.#fetched = amount;
       },
     };
   }
