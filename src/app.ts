@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { Options } from './config/options.ts';
 import { packageVersion } from './config/version.ts';
+import type { Caller } from './domain/caller.ts';
 import { systemClock as clock } from './domain/clock.ts';
 import { SidecarError } from './domain/errors.ts';
 import type { EventBus } from './domain/events.ts';
@@ -20,6 +21,7 @@ import { Pipeline } from './reload/pipeline.ts';
 import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
+import { createMetrics } from './telemetry/metrics.ts';
 import { Credentials } from './upstream/credentials.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
 import { Transport } from './upstream/transport.ts';
@@ -28,6 +30,8 @@ import { Transport } from './upstream/transport.ts';
 const PROGRESS_FLOOR = { bytesPerSecond: 64 * 1024, windowS: 30 };
 
 const IDLE_CHECK_MS = 20;
+
+const OURSELVES: Caller = { requestId: '', airflow: {}, authorization: null };
 
 export interface RunningApp {
   readonly url: string;
@@ -53,6 +57,18 @@ interface Core {
 /** Starts the sidecar; it listens when this resolves. */
 export async function startApp(options: Options, events: EventBus): Promise<RunningApp> {
   const core = await createCore(options, events);
+  const version = packageVersion();
+  const { models: configured, maxStaleS, cacheMaxBytes } = options;
+  const metrics = createMetrics(events, {
+    configured,
+    maxStaleS,
+    cacheMaxBytes,
+    version,
+    models: () => core.catalog.models(OURSELVES),
+    cache: () => core.catalog.cache(),
+    work: () => core.reloader.work(),
+    breakers: () => [],
+  });
   const app = createHttpApp({
     reloader: core.reloader,
     catalog: core.catalog,
@@ -60,17 +76,23 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
     events,
     settings: options,
     isReady: () => ({ ready: core.cache.problem === null, problem: core.cache.problem }),
-    version: packageVersion(),
+    version,
+    metrics: metrics.scrape,
   });
   const server = createHttpServer(app);
   try {
     server.listen(options.port, options.host);
     await once(server, 'listening');
   } catch (error) {
+    metrics.close();
     await core.close();
     throw error;
   }
-  return { url: urlOf(server, options.host), stop: signal => stop(server, core, signal) };
+  const stopAll = async (signal: AbortSignal) => {
+    metrics.close();
+    await stop(server, core, signal);
+  };
+  return { url: urlOf(server, options.host), stop: stopAll };
 }
 
 /** One reload without a server; what it publishes is in the options' cache directory. */

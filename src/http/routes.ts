@@ -6,7 +6,7 @@ import { FaultyRequest } from './faults.ts';
 import { createOpenApi } from './openapi.ts';
 import { sendProblem } from './problem.ts';
 import { nameFaults, reloadAny, reloadModel } from './reload.ts';
-import { sendJson } from './send.ts';
+import { sendJson, sendText } from './send.ts';
 
 /** What answers a kubelet, which comes with the pod's address and no token. */
 export function addProbes(app: Express, deps: HttpDeps): void {
@@ -36,6 +36,10 @@ export function addApi(app: Express, deps: HttpDeps): void {
     });
   });
   addStatus(app, deps);
+  get(app, '/metrics', async (_req, res) => {
+    const { contentType, text } = await deps.metrics();
+    sendText(res, 200, text, contentType);
+  });
   const openApi = createOpenApi(deps);
   get(app, '/openapi.json', (_req, res) => sendJson(res, 200, openApi));
 }

@@ -76,6 +76,11 @@ export const CATALOG: Catalog = {
   cache: () => ({ dir: '/cache', usable: true, problem: null, models: 1, bytes: 48_318 }),
 };
 
+export const METRICS: HttpDeps['metrics'] = async () => ({
+  contentType: 'text/plain; version=0.0.4; charset=utf-8',
+  text: 'up 1\n',
+});
+
 interface Scripted extends Partial<Omit<HttpDeps, 'settings'>> {
   readonly settings?: Partial<HttpSettings>;
   readonly reload?: (request: ReloadRequest) => Outcome | Promise<Outcome>;
@@ -110,6 +115,7 @@ export async function sidecar({ settings, reload, ...deps }: Scripted = {}): Pro
     settings: { ...SETTINGS, ...settings },
     isReady: () => ({ ready: true, problem: null }),
     version: '1.2.3',
+    metrics: METRICS,
     ...deps,
   });
   const server = createHttpServer(app);
