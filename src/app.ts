@@ -83,16 +83,12 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
   try {
     server.listen(options.port, options.host);
     await once(server, 'listening');
+    server.once('close', metrics.close);
   } catch (error) {
-    metrics.close();
     await core.close();
     throw error;
   }
-  const stopAll = async (signal: AbortSignal) => {
-    metrics.close();
-    await stop(server, core, signal);
-  };
-  return { url: urlOf(server, options.host), stop: stopAll };
+  return { url: urlOf(server, options.host), stop: signal => stop(server, core, signal) };
 }
 
 /** One reload without a server; what it publishes is in the options' cache directory. */

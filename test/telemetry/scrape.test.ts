@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { startApp } from '../../src/app.ts';
 import { EventBus } from '../../src/domain/events.ts';
@@ -38,7 +37,10 @@ type Families = Awaited<ReturnType<Awaited<ReturnType<typeof stage>>['scrape']>>
 
 function reloads(families: Families): readonly (readonly (string | number)[])[] {
   const series = families.get('mlflow_sidecar_reloads_total')?.series ?? [];
-  return series.filter(each => each.value > 0).map(({ labels, value }) => [...Object.values(labels), value]);
+  const rows = series
+    .filter(each => each.value > 0)
+    .map(({ labels, value }) => [...Object.values(labels), value]);
+  return rows.toSorted((a, b) => String(a).localeCompare(String(b)));
 }
 
 test('after some reloads the numbers are exactly right, and scraping asks MLflow nothing', async () => {
@@ -55,7 +57,7 @@ test('after some reloads the numbers are exactly right, and scraping asks MLflow
 
   const found = await scrape();
   const value = (name: string, labels = {}) => sampleOf(found, `mlflow_sidecar_${name}`, labels);
-  expect(reloads(found).toSorted()).toEqual([
+  expect(reloads(found)).toEqual([
     ['absent', 'missing', 'model_not_found', 1],
     ['churn "v|1"', 'loaded', '', 2],
     ['churn "v|1"', 'stale', 'mlflow_error', 1],
@@ -85,18 +87,18 @@ test('after some reloads the numbers are exactly right, and scraping asks MLflow
 
 test('calls that wait, the run that they share and who joined it are seen while it goes on', async () => {
   const { upstream, app, scrape } = await stage();
-  await upstream.setFault('registry', { kind: 'delay', ms: 1_500 }, { first: 1 });
+  await upstream.setFault('registry', { kind: 'delay', ms: 2_000 }, { first: 1 });
   const first = reload(app.url, URI);
   await expect.poll(() => upstream.requests.length).toBeGreaterThan(0);
   const later = Array.from({ length: 4 }, () => reload(app.url, URI));
-  await delay(300);
-  const during = await scrape();
-  const value = (families: Families, name: string) => sampleOf(families, `mlflow_sidecar_${name}`);
   const names = ['calls_waiting', 'runs_in_flight', 'runs_joined_total'];
-  expect(names.map(name => value(during, name))).toEqual([5, 1, 3]);
+  const look = async () => {
+    const found = await scrape();
+    return names.map(name => sampleOf(found, `mlflow_sidecar_${name}`));
+  };
+  await expect.poll(look).toEqual([5, 1, 3]);
   await Promise.all([first, ...later]);
-  const after = await scrape();
-  expect(names.map(name => value(after, name))).toEqual([0, 0, 3]);
+  expect(await look()).toEqual([0, 0, 3]);
 });
 
 test('one download that two URIs share counts once', async () => {
