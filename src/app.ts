@@ -21,7 +21,7 @@ import { Pipeline } from './reload/pipeline.ts';
 import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
-import { createMetrics } from './telemetry/metrics.ts';
+import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { Credentials } from './upstream/credentials.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
 import { Transport } from './upstream/transport.ts';
@@ -57,18 +57,7 @@ interface Core {
 /** Starts the sidecar; it listens when this resolves. */
 export async function startApp(options: Options, events: EventBus): Promise<RunningApp> {
   const core = await createCore(options, events);
-  const version = packageVersion();
-  const { models: configured, maxStaleS, cacheMaxBytes } = options;
-  const metrics = createMetrics(events, {
-    configured,
-    maxStaleS,
-    cacheMaxBytes,
-    version,
-    models: () => core.catalog.models(OURSELVES),
-    cache: () => core.catalog.cache(),
-    work: () => core.reloader.work(),
-    breakers: () => [],
-  });
+  const metrics = metricsOf(core, options, events);
   const app = createHttpApp({
     reloader: core.reloader,
     catalog: core.catalog,
@@ -76,7 +65,7 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
     events,
     settings: options,
     isReady: () => ({ ready: core.cache.problem === null, problem: core.cache.problem }),
-    version,
+    version: packageVersion(),
     metrics: metrics.scrape,
   });
   const server = createHttpServer(app);
@@ -89,6 +78,20 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
     throw error;
   }
   return { url: urlOf(server, options.host), stop: signal => stop(server, core, signal) };
+}
+
+function metricsOf({ catalog, reloader }: Core, options: Options, events: EventBus): Metrics {
+  const { models: configured, maxStaleS, cacheMaxBytes } = options;
+  return createMetrics(events, {
+    configured,
+    maxStaleS,
+    cacheMaxBytes,
+    version: packageVersion(),
+    models: () => catalog.models(OURSELVES),
+    cache: () => catalog.cache(),
+    work: () => reloader.work(),
+    breakers: () => [],
+  });
 }
 
 /** One reload without a server; what it publishes is in the options' cache directory. */
