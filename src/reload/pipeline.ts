@@ -114,6 +114,7 @@ export class Pipeline {
   ): Promise<RunResult> {
     const { registry, fetcher, clock } = this.#options;
     const artifacts = root ?? (await registry.locate(version, call));
+    progress.needs(fetcher.breakersOf(artifacts));
     const wanted = { ...job, root: artifacts, origin, took: (phases: Phases) => progress.took(phases) };
     const { fetched, source, phases } = await fetcher.obtain(store, wanted);
     progress.took(phases);

@@ -43,6 +43,8 @@ function lineOf(event: SidecarEvent): Line {
       return cacheRecovered(event);
     case 'cache_unusable':
       return { ...failure('The cache does not work', event.error, {}), level: 'error' };
+    case 'breaker_changed':
+      return breakerChanged(event);
   }
 }
 
@@ -140,6 +142,26 @@ function cacheRecovered({ refs, swept, dropped }: SidecarEvent & { type: 'cache_
     msg: `Read the cache. Models: ${refs}; leftovers removed: ${swept}; damaged and thrown away: ${dropped.length}.`,
     fields: { refs, swept, dropped },
   };
+}
+
+const SERVERS = {
+  registry: 'The registry',
+  tracking: 'The tracking server',
+  artifacts: 'The artifact server',
+};
+
+function breakerChanged(event: SidecarEvent & { type: 'breaker_changed' }): Line {
+  const { name, host, from, to, reason } = event;
+  const fields = { breaker: name, host, from, to, ...(reason === null ? {} : { reason }) };
+  const who = `${SERVERS[name]} ${host}`;
+  switch (to) {
+    case 'open':
+      return { level: 'warn', msg: `${who} is left alone for a while: ${reason ?? 'it failed'}`, fields };
+    case 'half-open':
+      return { level: 'info', msg: `${who} is asked again, by a trial.`, fields };
+    case 'closed':
+      return { level: 'info', msg: `${who} is well again.`, fields };
+  }
 }
 
 function failure(what: string, error: Error, fields: Line['fields'], subjectUri = ''): Line {
