@@ -27,12 +27,7 @@ function lineOf(event: SidecarEvent): Line {
     case 'run_finished':
       return runFinished(event);
     case 'run_failed':
-      return failure(
-        `Could not fetch ${subject(event)}`,
-        event.error,
-        runFields(event),
-        event.origin.modelUri,
-      );
+      return runFailed(event);
     case 'try_failed':
       return tryFailed(event);
     case 'request_refused': {
@@ -110,6 +105,13 @@ function runFinished(event: SidecarEvent & { type: 'run_finished' }): Line {
   if (event.status === 'unchanged')
     return { level: 'debug', msg: `${subject(event)} is up to date.`, fields };
   return { level: 'info', msg: `Fetched and published ${subject(event)}.`, fields };
+}
+
+function runFailed(event: SidecarEvent & { type: 'run_failed' }): Line {
+  const { error, origin } = event;
+  const line = failure(`Could not fetch ${subject(event)}`, error, runFields(event), origin.modelUri);
+  // Nothing was tried, and the call that it was begun for says so: an outage has lines enough.
+  return line.fields['code'] === 'circuit_open' ? { ...line, level: 'debug' } : line;
 }
 
 function runFields({ origin, version, phases }: Run): Line['fields'] {
