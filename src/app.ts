@@ -12,6 +12,8 @@ import type { Outcome } from './domain/outcome.ts';
 import { scopeOf } from './domain/scope.ts';
 import { createHttpApp } from './http/app.ts';
 import { createHttpServer } from './http/server.ts';
+import type { Breaker } from './policy/breaker.ts';
+import type { BreakerLimits } from './policy/breaker-rules.ts';
 import { RegistryClient } from './registry/client.ts';
 import { Registry } from './registry/registry.ts';
 import { Runs } from './registry/runs.ts';
@@ -22,7 +24,9 @@ import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
+import { Circuits } from './upstream/circuits.ts';
 import { Credentials } from './upstream/credentials.ts';
+import { HealthProbe } from './upstream/health.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
 import { Transport } from './upstream/transport.ts';
 
@@ -90,7 +94,7 @@ function metricsOf({ catalog, reloader }: Core, options: Options, events: EventB
     models: () => catalog.models(OURSELVES),
     cache: () => catalog.cache(),
     work: () => reloader.work(),
-    breakers: () => [],
+    breakers: () => catalog.breakers(),
   });
 }
 
@@ -132,9 +136,9 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
   const credentials = new Credentials(mlflow.credentials);
   const over = (transport: Transport) =>
     new MlflowClient({ transport, credentials, workspace, trustedOrigins });
-  const asks = (baseUri: string) =>
-    new RegistryClient({ ...mlflow, client: over(questions), baseUri, events });
-  const registry = new Registry(asks(registryUri), new Runs(asks(trackingUri)));
+  const circuits = new Circuits({ registryUri, trackingUri, limits: breakerLimits(options), clock, events });
+  const servers = askedServers(options, over(questions), circuits, stopping.signal, events);
+  const registry = new Registry(servers.registry.asks, new Runs(servers.tracking.asks));
   const watch = new RegistryWatch(
     { uri: trackingUri, registry_uri: registryUri },
     options.refreshWaitS * 1_000,
@@ -146,6 +150,7 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
     events,
     trackingUri,
     fileRoots,
+    breakerOf: origin => circuits.artifacts(origin),
     floor: PROGRESS_FLOOR,
     clock,
     stop: stopping.signal,
@@ -156,8 +161,8 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
   const shared = { watch, registryUri, workspace, clock, events };
   const store = () => cache.store();
   return {
-    reloader: new DeadlineReloader({ ...shared, pipeline, store, mlflowUri: trackingUri }),
-    catalog: new CachedModels({ ...shared, cache, cacheDir }),
+    reloader: new DeadlineReloader({ ...shared, servers, pipeline, store, mlflowUri: trackingUri }),
+    catalog: new CachedModels({ ...shared, circuits, health: servers.registry.health, cache, cacheDir }),
     cache,
     abort: reason => stopping.abort(reason),
     close: async () => {
@@ -165,8 +170,34 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
         new SidecarError('internal', 'The sidecar is stopping.', { hint: 'Ask again when it is back.' }),
       );
       await Promise.all([questions.close(), downloads.close()]);
+      circuits.close();
       await cache.close();
     },
+  };
+}
+
+function breakerLimits({ breakerFailures, breakerResetS }: Options): BreakerLimits {
+  return { failures: breakerFailures, resetMs: breakerResetS * 1_000 };
+}
+
+/** One queue, breaker and health for each server, of which there is often but one. */
+function askedServers(
+  { mlflow }: Options,
+  client: MlflowClient,
+  circuits: Circuits,
+  stopping: AbortSignal,
+  events: EventBus,
+) {
+  const { registryUri, trackingUri } = mlflow;
+  const server = (baseUri: string, breaker: Breaker) => {
+    const health = new HealthProbe({ client, baseUri, clock, stop: stopping });
+    const asks = new RegistryClient({ ...mlflow, client, baseUri, events, breaker, health });
+    return { asks, breaker, health };
+  };
+  const registry = server(registryUri, circuits.registry);
+  return {
+    registry,
+    tracking: registryUri === trackingUri ? registry : server(trackingUri, circuits.tracking),
   };
 }
 

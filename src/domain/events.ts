@@ -1,5 +1,5 @@
 import type { Caller } from './caller.ts';
-import type { Outcome } from './outcome.ts';
+import type { BreakerState, Outcome } from './outcome.ts';
 
 /** Milliseconds that each phase of a run took; absent where it did not come to that. */
 export interface Phases {
@@ -70,7 +70,16 @@ export type SidecarEvent =
       readonly swept: number;
       readonly dropped: readonly string[];
     }
-  | { readonly type: 'cache_unusable'; readonly error: Error };
+  | { readonly type: 'cache_unusable'; readonly error: Error }
+  | {
+      readonly type: 'breaker_changed';
+      readonly name: 'registry' | 'tracking' | 'artifacts';
+      readonly host: string;
+      readonly from: BreakerState;
+      readonly to: BreakerState;
+      /** The failure that opened it. */
+      readonly reason: string | null;
+    };
 
 type Listener = (event: SidecarEvent) => void;
 

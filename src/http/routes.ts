@@ -50,7 +50,10 @@ function addStatus(app: Express, { catalog, clock, settings, version }: HttpDeps
   get(app, '/v1/status', (_req, res) => {
     const uptime = Math.round(clock.monotonic() - startedAt) / 1000;
     const mlflow = catalog.registry();
-    sendJson(res, 200, { version, uptime_s: uptime, mlflow, breaker: null, cache: catalog.cache(), models });
+    const breakers = catalog.breakers();
+    const breaker = breakers.find(({ name }) => name === 'registry')?.state ?? 'closed';
+    const cache = catalog.cache();
+    sendJson(res, 200, { version, uptime_s: uptime, mlflow, breaker, breakers, cache, models });
   });
 }
 

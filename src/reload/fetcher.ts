@@ -8,6 +8,7 @@ import type { Fetched, Origin, Phases } from '../domain/events.ts';
 import { type ManifestFile, manifestOf } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
+import type { Breaker } from '../policy/breaker.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { FetchedRoot } from '../store/manifests.ts';
@@ -56,6 +57,16 @@ export class Fetcher {
 
   constructor(options: FetcherOptions) {
     this.#options = options;
+  }
+
+  /** Of the servers that these files come from. */
+  breakersOf(root: ArtifactRoot): readonly Breaker[] {
+    try {
+      return root.flatMap(part => selectSource(part, this.#options).breaker ?? []);
+    } catch {
+      // Whether that matters is for the fetch to say: the files may be in the store.
+      return [];
+    }
   }
 
   async obtain(store: Store, wanted: Wanted): Promise<Obtained> {

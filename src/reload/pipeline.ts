@@ -119,6 +119,7 @@ export class Pipeline {
   ): Promise<RunResult> {
     const { registry, fetcher, clock } = this.#options;
     const artifacts = root ?? (await registry.locate(version, call));
+    progress.needs(fetcher.breakersOf(artifacts));
     const wanted = {
       ...job,
       root: artifacts,

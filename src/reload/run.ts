@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { Fetched, Phases } from '../domain/events.ts';
+import type { Breaker } from '../policy/breaker.ts';
 import type { Resolution } from '../registry/resolution.ts';
 
 /** How a run ended well. */
@@ -16,6 +17,7 @@ export interface RunProgress {
   tryFailed(error: SidecarError): void;
   took(phases: Phases): void;
   fetched(amount: Fetched): void;
+  needs(breakers: readonly Breaker[]): void;
 }
 
 type Work = (progress: RunProgress) => Promise<RunResult>;
@@ -35,6 +37,7 @@ export class Run {
   #attempts = 0;
   #phases: Phases = {};
   #fetched: Fetched | null = null;
+  #breakers: readonly Breaker[] = [];
   #isOver = false;
 
   /** @param before the run that asks the same question now, and that this one waits for */
@@ -68,6 +71,16 @@ export class Run {
   /** The last try that failed, though a later one may yet succeed; before the first, of the run that this one waits for. */
   get lastFailure(): SidecarError | null {
     return this.#lastFailure ?? this.#before?.lastFailure ?? null;
+  }
+
+  /** Of the artifact servers that it fetches from. */
+  get breakers(): readonly Breaker[] {
+    return this.#breakers;
+  }
+
+  /** Whether it waits for the run before it. */
+  get isWaiting(): boolean {
+    return this.#before !== null;
   }
 
   get isOver(): boolean {
@@ -104,6 +117,9 @@ export class Run {
       },
       fetched: amount => {
         this.#fetched = amount;
+      },
+      needs: breakers => {
+        this.#breakers = breakers;
       },
     };
   }

@@ -102,7 +102,7 @@ function outcomeOf(code: SidecarError['code'], status: 'failed' | 'missing' = 'f
 const broken = () => {
   throw new Error('broken');
 };
-const BROKEN_CATALOG = { models: broken, registry: broken, cache: broken };
+const BROKEN_CATALOG = { models: broken, registry: broken, breakers: broken, cache: broken };
 
 const reloadOf = (init: RequestInit, query = ''): Provocation => {
   return async route => call((await sidecar()).url + route + query, { method: 'POST', ...init });

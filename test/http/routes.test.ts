@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { CATALOG, call, members, post, problem, sidecar, uris } from './support.ts';
+import { BREAKER, CATALOG, call, members, post, problem, sidecar, uris } from './support.ts';
 
 test('GET /v1/models lists what is cached', async () => {
   const { url } = await sidecar();
@@ -41,7 +41,8 @@ test('GET /v1/status tells of the version, MLflow, the cache and the configured 
     version: '1.2.3',
     uptime_s: expect.any(Number),
     mlflow: CATALOG.registry(),
-    breaker: null,
+    breaker: 'open',
+    breakers: [BREAKER],
     cache: CATALOG.cache(),
     models: ['models:/a/Production'],
   });
