@@ -7,11 +7,12 @@ import { EventBus } from '../../src/domain/events.ts';
 import { options } from '../config/support.ts';
 import { parseExposition, sampleOf } from '../support/exposition.ts';
 import { reload } from '../support/reload.ts';
-import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
+import { type RecordedRequest, ScriptedMlflow } from '../support/scripted-mlflow.ts';
 
 const URI = 'models:/churn "v|1"/Production';
 const FILES = { MLmodel: 'flavors: {}\n', 'data/weights.bin': Buffer.alloc(50_000, 'w') };
 const BYTES = FILES.MLmodel.length + 50_000;
+const QUESTION = 'registered-models/get-latest-versions';
 const TOKEN = 's3cret';
 
 /** The whole sidecar in this process, before a scripted MLflow with one model. */
@@ -53,7 +54,8 @@ test('after some reloads the numbers are exactly right, and scraping asks MLflow
   await upstream.setFault('registry', { kind: 'status', status: 503 });
   expect((await reload(app.url, URI)).outcome.status).toBe('stale');
   expect((await fetch(`${app.url}/nowhere`)).status).toBe(404);
-  const asked = upstream.requests.length;
+  const asked = () => upstream.requests.filter(({ url }) => url !== '/health').length;
+  const before = asked();
 
   const found = await scrape();
   const value = (name: string, labels = {}) => sampleOf(found, `mlflow_sidecar_${name}`, labels);
@@ -82,14 +84,15 @@ test('after some reloads the numbers are exactly right, and scraping asks MLflow
   expect(value('model_published', { model: 'absent', ref: 'Staging' })).toBe(0);
   const left = value('model_stale_seconds_left', ref) ?? 0;
   expect((value('model_age_seconds', ref) ?? 0) + left).toBeCloseTo(604_800);
-  expect(upstream.requests.length).toBe(asked);
+  expect(asked()).toBe(before);
 });
 
 test('calls that wait, the run that they share and who joined it are seen while it goes on', async () => {
   const { upstream, app, scrape } = await stage();
-  await upstream.setFault('registry', { kind: 'delay', ms: 2_000 }, { first: 1 });
+  const when = ({ route }: RecordedRequest) => route === QUESTION;
+  await upstream.setFault('registry', { kind: 'delay', ms: 2_000 }, { first: 1, when });
   const first = reload(app.url, URI);
-  await expect.poll(() => upstream.requests.length).toBeGreaterThan(0);
+  await expect.poll(() => upstream.counts('route').get(QUESTION)).toBe(1);
   const later = Array.from({ length: 4 }, () => reload(app.url, URI));
   const names = ['calls_waiting', 'runs_in_flight', 'runs_joined_total'];
   const look = async () => {
