@@ -62,7 +62,7 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
     isReady: () => ({ ready: core.cache.problem === null, problem: core.cache.problem }),
     version: packageVersion(),
   });
-  const server = createHttpServer(app);
+  const server = createHttpServer(app, events);
   try {
     server.listen(options.port, options.host);
     await once(server, 'listening');
