@@ -11,6 +11,7 @@ import type { Outcome } from './domain/outcome.ts';
 import { scopeOf } from './domain/scope.ts';
 import { createHttpApp } from './http/app.ts';
 import { createHttpServer } from './http/server.ts';
+import { within } from './policy/abort.ts';
 import { RegistryClient } from './registry/client.ts';
 import { Registry } from './registry/registry.ts';
 import { Runs } from './registry/runs.ts';
@@ -28,11 +29,16 @@ import { Transport } from './upstream/transport.ts';
 const PROGRESS_FLOOR = { bytesPerSecond: 64 * 1024, windowS: 30 };
 
 const IDLE_CHECK_MS = 20;
+/** A disk that hangs at the start must not keep the process from saying so. */
+const OPEN_WAIT_MS = 5_000;
 
 export interface RunningApp {
   readonly url: string;
-  /** Stops listening, ends the work under way and leaves nothing torn; in a hurry once `signal` aborts. */
-  stop(signal: AbortSignal): Promise<void>;
+  /**
+   * Stops listening, ends the work under way and leaves nothing torn; in a hurry once `signal` aborts.
+   * @returns whether all of it ended; what hangs on the disk does not
+   */
+  stop(signal: AbortSignal): Promise<boolean>;
 }
 
 export interface FetchLimits {
@@ -47,12 +53,12 @@ interface Core {
   readonly cache: Cache;
   /** Ends the work under way. */
   readonly abort: (reason: Error) => void;
-  readonly close: () => Promise<void>;
+  readonly close: () => Promise<boolean>;
 }
 
 /** Starts the sidecar; it listens when this resolves. */
 export async function startApp(options: Options, events: EventBus): Promise<RunningApp> {
-  const core = await createCore(options, events);
+  const core = await createCore(options, events, OPEN_WAIT_MS);
   const app = createHttpApp({
     reloader: core.reloader,
     catalog: core.catalog,
@@ -80,7 +86,7 @@ export async function fetchOnce(
   { deadlineMs, signal }: FetchLimits,
   events: EventBus,
 ): Promise<{ readonly outcome: Outcome }> {
-  const core = await createCore(options, events);
+  const core = await createCore(options, events, deadlineMs);
   const interrupt = () => core.abort(signal.reason);
   signal.addEventListener('abort', interrupt, { once: true });
   try {
@@ -101,7 +107,7 @@ export async function fetchOnce(
   }
 }
 
-async function createCore(options: Options, events: EventBus): Promise<Core> {
+async function createCore(options: Options, events: EventBus, openWaitMs: number): Promise<Core> {
   const { mlflow } = options;
   const { workspace, registryUri, trackingUri } = mlflow;
   const stopping = new AbortController();
@@ -130,7 +136,7 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
     stop: stopping.signal,
   });
   const cache = new Cache({ dir: cacheDir, own: scopeOf(registryUri, workspace, null), clock, events });
-  await cache.open();
+  await within(openWaitMs, cache.open());
   const pipeline = new Pipeline({ registry, fetcher, watch, clock, events, stop: stopping.signal });
   const shared = { watch, registryUri, workspace, clock, events };
   const store = () => cache.store();
@@ -144,24 +150,25 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
         new SidecarError('internal', 'The sidecar is stopping.', { hint: 'Ask again when it is back.' }),
       );
       await Promise.all([questions.close(), downloads.close()]);
-      await cache.close();
+      return await cache.close();
     },
   };
 }
 
-async function stop(server: Server, core: Core, signal: AbortSignal): Promise<void> {
+async function stop(server: Server, core: Core, signal: AbortSignal): Promise<boolean> {
   const hurry = () => server.closeAllConnections();
   signal.addEventListener('abort', hurry, { once: true });
   const closed = once(server, 'close');
   server.close();
   // Callers that wait are answered by it: their runs fail at once.
-  await core.close();
+  const isWhole = await core.close();
   // A kept-alive connection is idle only once its last answer is out.
   const closeIdle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   if (signal.aborted) hurry();
   await closed;
   clearInterval(closeIdle);
   signal.removeEventListener('abort', hurry);
+  return isWhole;
 }
 
 function urlOf(server: Server, host: string): string {
