@@ -22,6 +22,7 @@ import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
 import { Credentials } from './upstream/credentials.ts';
+import { systemNames } from './upstream/dns-system.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
 import { Transport } from './upstream/transport.ts';
 
@@ -111,8 +112,12 @@ async function createCore(options: Options, events: EventBus, openWaitMs: number
   const { mlflow } = options;
   const { workspace, registryUri, trackingUri } = mlflow;
   const stopping = new AbortController();
+  const names = systemNames();
   // Apart, so that downloads that hang hold no connection that a question to the registry needs.
-  const [questions, downloads] = await Promise.all([Transport.open(mlflow), Transport.open(mlflow)]);
+  const [questions, downloads] = await Promise.all([
+    Transport.open(mlflow, names),
+    Transport.open(mlflow, names),
+  ]);
   const trustedOrigins = new Set([trackingUri, registryUri].map(uri => new URL(uri).origin));
   const credentials = new Credentials(mlflow.credentials);
   const over = (transport: Transport) =>
