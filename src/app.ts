@@ -30,6 +30,8 @@ import { Transport } from './upstream/transport.ts';
 const PROGRESS_FLOOR = { bytesPerSecond: 64 * 1024, windowS: 30 };
 
 const IDLE_CHECK_MS = 20;
+/** Callers that come at once, such as a DAG's mapped tasks, wait in the system rather than for its next try to connect. */
+const BACKLOG = 1_024;
 /** A disk that hangs at the start must not keep the process from saying so. */
 const OPEN_WAIT_MS = 5_000;
 
@@ -71,7 +73,7 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
   });
   const server = createHttpServer(app, events);
   try {
-    server.listen(options.port, options.host);
+    server.listen(options.port, options.host, BACKLOG);
     await once(server, 'listening');
   } catch (error) {
     await core.close();

@@ -2,8 +2,8 @@
 const MOST_WAITING = 1_000;
 /** Never refused for being busy: so many at once are what a sidecar is for, and a busy loop still answers them soon. */
 const FEWEST_ACTIVE = 10;
-/** A burst is work, a loop that is busy for as long as this is too much of it. */
-const BUSY_FOR_MS = 1_000;
+/** A thousand callers that come at once are two seconds of work; a loop that is busy for longer has too much of it. */
+const BUSY_FOR_MS = 2_000;
 /** For so long nobody was refused: the load is gone. */
 const CALM_FOR_MS = 2_000;
 /** Shares of its time in which the event loop had something to do. Between the two nothing changes. */
@@ -19,7 +19,7 @@ export interface Ticket {
 
 /**
  * Which calls are let in. While the event loop has time to spare that is every one, up to 1,000 at once. Once it was busy for
- * a second on end, only so many are active at a time that those who are let in are answered about as soon as ever: few at
+ * two seconds on end, only so many are active at a time that those who are let in are answered about as soon as ever: few at
  * first, more for as long as there is time left over. No timer, no clock: it is told how the loop does.
  */
 export class Admission {

@@ -1,6 +1,11 @@
-import { createServer, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import {
+  createServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Express } from 'express';
 import { errnoOf, HTTP_STATUS_BY_CODE } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { requestIdOf } from './call.ts';
@@ -23,7 +28,7 @@ const LIMITS = {
 const LINGER_MS = 1_000;
 
 /** The server, not yet listening. */
-export function createHttpServer(app: Express, events: EventBus): Server {
+export function createHttpServer(app: RequestListener, events: EventBus): Server {
   const server = createServer(LIMITS, (req, res) => {
     req.url = originForm(req.url ?? '/');
     if (guard.admits(req, res)) app(req, res);

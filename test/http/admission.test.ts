@@ -20,7 +20,7 @@ function letIn(admission: Admission, most: number): Ticket[] {
 
 function shedding(): Admission {
   const admission = new Admission();
-  sampled(admission, 1, 1_000);
+  sampled(admission, 1, 2_000);
   return admission;
 }
 
@@ -41,9 +41,9 @@ describe('with time to spare', () => {
     expect(admission.admit()).toBe('full');
   });
 
-  test('a burst that keeps the loop busy for less than a second is taken in', () => {
+  test('a burst that keeps the loop busy for less than two seconds is taken in', () => {
     const admission = new Admission();
-    sampled(admission, 1, 950);
+    sampled(admission, 1, 1_950);
     sampled(admission, 0.2, 50);
     sampled(admission, 1, 100);
     expect(letIn(admission, 900)).toHaveLength(900);
@@ -57,7 +57,7 @@ describe('with time to spare', () => {
   });
 });
 
-describe('a loop that was busy for a second', () => {
+describe('a loop that was busy for two seconds', () => {
   test('lets ten calls be active', () => {
     const admission = shedding();
     expect(letIn(admission, 100)).toHaveLength(10);
@@ -84,7 +84,7 @@ describe('a loop that was busy for a second', () => {
   test('does not count calls that have been waiting for a second', () => {
     const admission = new Admission();
     const waiting = letIn(admission, 500);
-    sampled(admission, 1, 1_000);
+    sampled(admission, 1, 2_000);
     expect(letIn(admission, 100)).toHaveLength(10);
     for (const ticket of waiting) admission.release(ticket);
     expect(admission.admit()).toBe('busy');
@@ -145,7 +145,7 @@ describe('the end of an overload', () => {
   test('is not followed by the next at once', () => {
     const admission = shedding();
     sampled(admission, 0.3, 2_000);
-    sampled(admission, 1, 900);
+    sampled(admission, 1, 1_900);
     expect(admission.isShedding).toBe(false);
   });
 });
