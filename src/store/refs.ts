@@ -3,6 +3,7 @@ import { dirname, relative } from 'node:path';
 import type { SidecarError } from '../domain/errors.ts';
 import { formatModelUri, type ModelUri, refKey } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
+import { BackgroundSaves } from './background-saves.ts';
 import { makeDirectory, readIfThere, replaceLink, writeFileDurably } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { type Published, parseRef, type Ref, serializeRef } from './ref-record.ts';
@@ -26,6 +27,7 @@ export class Refs {
   readonly #entries = new Map<string, Entry>();
   readonly #writing = new Map<string, Promise<void>>();
   readonly #unsaved = new Set<string>();
+  readonly #saves = new BackgroundSaves();
 
   /** @param readOnly why nothing can be written; null where it can */
   constructor(
@@ -122,6 +124,7 @@ export class Refs {
 
   /** Resolves when everything noted so far has been saved, or could not be. */
   async flush(): Promise<void> {
+    this.#saves.hurry();
     await Promise.all(this.#writing.values());
   }
 
@@ -134,10 +137,16 @@ export class Refs {
     this.#entries.set(key, { scope, ref, order });
     if (this.#readOnly !== null || this.#unsaved.has(key)) return;
     this.#unsaved.add(key);
-    this.#exclusively(key, async () => {
+    this.#saves.schedule(key, () => this.#save(scope, ref.uri));
+  }
+
+  #save(scope: Scope, uri: ModelUri): void {
+    this.#exclusively(keyOf(scope, uri), async key => {
       this.#unsaved.delete(key);
-      await this.#adoptNewer(scope, ref.uri);
-      await this.#write(scope, this.get(scope, ref.uri));
+      await this.#saves.save(async () => {
+        await this.#adoptNewer(scope, uri);
+        await this.#write(scope, this.get(scope, uri));
+      });
     }).catch(this.#onWriteError);
   }
 
