@@ -29,7 +29,7 @@ export class Cache {
   async open(): Promise<void> {
     const { dir, own, clock, events } = this.#options;
     // What is read and given already is not read again until it can be written, too.
-    const problem = this.#store === null ? null : await Store.problemOf(dir, clock.now());
+    const problem = this.#store === null ? null : await Store.problemOf(dir, clock);
     if (problem !== null) return this.#judge(problem);
     try {
       const store = await Store.open(dir, own, clock, events);

@@ -11,6 +11,7 @@ import { type Intake, Staging } from './intake.ts';
 import { Layout } from './layout.ts';
 import { Lease, sweepDeadLeases } from './lease.ts';
 import { type FetchedRoot, Manifests } from './manifests.ts';
+import { Ownership } from './ownership.ts';
 import { recoverRefs } from './recover.ts';
 import { Refs } from './refs.ts';
 import { Snapshots } from './snapshots.ts';
@@ -23,6 +24,7 @@ export class Store {
   readonly refs: Refs;
   /** Why nothing can be written; null where it can. */
   readonly problem: SidecarError | null;
+  readonly ownership: Ownership;
   readonly #lease: Lease | null;
   readonly #sweeper: NodeJS.Timeout;
   readonly #staging: Staging;
@@ -32,6 +34,7 @@ export class Store {
   private constructor(layout: Layout, access: Access, clock: Clock, events: EventBus) {
     this.layout = layout;
     this.problem = access.problem;
+    this.ownership = access.ownership;
     this.#lease = access.lease;
     const tmp = access.lease?.dir ?? layout.tmp;
     // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
@@ -51,7 +54,7 @@ export class Store {
    */
   static async open(cacheDir: string, own: Scope, clock: Clock, events: EventBus): Promise<Store> {
     const layout = new Layout(cacheDir);
-    const access = await accessTo(layout, cacheDir, clock.now());
+    const access = await accessTo(layout, cacheDir, clock);
     const store = new Store(layout, access, clock, events);
     const rights = { tmp: access.lease?.dir ?? null, isAlone: access.isAlone };
     try {
@@ -66,9 +69,10 @@ export class Store {
   }
 
   /** Why nothing can be written in the directory; null where it can. */
-  static async problemOf(cacheDir: string, now: number): Promise<SidecarError | null> {
+  static async problemOf(cacheDir: string, clock: Clock): Promise<SidecarError | null> {
     try {
-      const { lease, problem } = await accessTo(new Layout(cacheDir), cacheDir, now);
+      const { lease, ownership, problem } = await accessTo(new Layout(cacheDir), cacheDir, clock);
+      ownership.release();
       await lease?.release();
       return problem;
     } catch (error) {
@@ -104,6 +108,7 @@ export class Store {
 
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
+    this.ownership.release();
     await this.refs.flush();
     await this.#lease?.release();
   }
@@ -111,23 +116,26 @@ export class Store {
 
 interface Access {
   readonly lease: Lease | null;
+  readonly ownership: Ownership;
   readonly problem: SidecarError | null;
   readonly swept: number;
   readonly isAlone: boolean;
 }
 
-async function accessTo(layout: Layout, cacheDir: string, now: number): Promise<Access> {
+async function accessTo(layout: Layout, cacheDir: string, clock: Clock): Promise<Access> {
   try {
     await makeLayout(layout);
-    const swept = await sweepDeadLeases(layout.tmp, now);
+    const swept = await sweepDeadLeases(layout.tmp, clock.now());
     const isAlone = (await readdir(layout.tmp)).length === 0;
-    return { lease: await Lease.take(layout.tmp), problem: null, swept, isAlone };
+    const lease = await Lease.take(layout.tmp);
+    return { lease, ownership: await Ownership.of(layout.tmp, lease, clock), problem: null, swept, isAlone };
   } catch (error) {
     const problem = unusable(cacheDir, error);
     await reach(layout.refs).catch(() => {
       throw problem;
     });
-    return { lease: null, problem, swept: 0, isAlone: false };
+    const ownership = await Ownership.of(layout.tmp, null, clock);
+    return { lease: null, ownership, problem, swept: 0, isAlone: false };
   }
 }
 
