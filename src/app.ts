@@ -6,7 +6,7 @@ import { packageVersion } from './config/version.ts';
 import { systemClock as clock } from './domain/clock.ts';
 import { SidecarError } from './domain/errors.ts';
 import type { EventBus } from './domain/events.ts';
-import type { ModelUri } from './domain/model-uri.ts';
+import { formatModelUri, type ModelUri } from './domain/model-uri.ts';
 import type { Outcome } from './domain/outcome.ts';
 import { scopeOf } from './domain/scope.ts';
 import { createHttpApp } from './http/app.ts';
@@ -20,6 +20,7 @@ import { Pipeline } from './reload/pipeline.ts';
 import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
+import type { CacheLimits } from './store/collector.ts';
 import { Credentials } from './upstream/credentials.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
 import { Transport } from './upstream/transport.ts';
@@ -129,7 +130,8 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
     clock,
     stop: stopping.signal,
   });
-  const cache = new Cache({ dir: cacheDir, own: scopeOf(registryUri, workspace, null), clock, events });
+  const own = scopeOf(registryUri, workspace, null);
+  const cache = new Cache({ dir: cacheDir, own, clock, events, limits: cacheLimitsOf(options) });
   await cache.open();
   const pipeline = new Pipeline({ registry, fetcher, watch, clock, events, stop: stopping.signal });
   const shared = { watch, registryUri, workspace, clock, events };
@@ -146,6 +148,14 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
       await Promise.all([questions.close(), downloads.close()]);
       await cache.close();
     },
+  };
+}
+
+function cacheLimitsOf({ cacheMaxBytes, maxStaleS, models }: Options): CacheLimits {
+  return {
+    maxBytes: cacheMaxBytes,
+    maxStaleMs: maxStaleS * 1_000,
+    models: new Set(models.map(formatModelUri)),
   };
 }
 

@@ -61,6 +61,13 @@ export type SidecarEvent =
       readonly swept: number;
       readonly dropped: readonly string[];
     }
+  | {
+      readonly type: 'cache_collected';
+      readonly snapshots: number;
+      readonly freedBytes: number;
+      /** `litter`, `superseded`, `space`, `too_stale`. */
+      readonly why: readonly string[];
+    }
   | { readonly type: 'cache_unusable'; readonly error: Error };
 
 type Listener = (event: SidecarEvent) => void;

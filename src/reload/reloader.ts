@@ -77,7 +77,7 @@ export class DeadlineReloader implements Reloader {
     const { published } = store.refs.get(scope, uri);
     if (published === null) return store.refs.get(scope, uri);
     const there = await within(DISK_WAIT_MS, store.hasSnapshot(published.snapshot));
-    if (there === false) store.refs.unpublish(scope, uri);
+    if (there === false) await within(DISK_WAIT_MS, store.refs.unpublish(scope, uri));
     return store.refs.get(scope, uri);
   }
 

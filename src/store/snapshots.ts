@@ -8,6 +8,7 @@ import type { ArtifactRoot } from '../domain/version.ts';
 import { isIntact } from './blobs.ts';
 import { makeDirectory, sync, temporaryName } from './durable.ts';
 import type { Layout } from './layout.ts';
+import { Vanished } from './vanished.ts';
 
 /** Where a file system knows no hard links, or a blob has as many as it can. */
 const NO_LINK = new Set(['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP']);
@@ -63,6 +64,7 @@ export class Snapshots {
     try {
       await link(blob, path);
     } catch (error) {
+      if (errnoOf(error) === 'ENOENT') throw new Vanished(error);
       if (!NO_LINK.has(errnoOf(error))) throw error;
       await copyFile(blob, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
       await chmod(path, 0o444);

@@ -1,3 +1,4 @@
+import { formatBytes } from '../domain/bytes.ts';
 import type { Caller } from '../domain/caller.ts';
 import type { EventBus, Origin, Phases, SidecarEvent } from '../domain/events.ts';
 import type { Outcome } from '../domain/outcome.ts';
@@ -41,6 +42,8 @@ function lineOf(event: SidecarEvent): Line {
     }
     case 'cache_recovered':
       return cacheRecovered(event);
+    case 'cache_collected':
+      return cacheCollected(event);
     case 'cache_unusable':
       return { ...failure('The cache does not work', event.error, {}), level: 'error' };
   }
@@ -139,6 +142,14 @@ function cacheRecovered({ refs, swept, dropped }: SidecarEvent & { type: 'cache_
     level: dropped.length > 0 ? 'warn' : 'info',
     msg: `Read the cache. Models: ${refs}; leftovers removed: ${swept}; damaged and thrown away: ${dropped.length}.`,
     fields: { refs, swept, dropped },
+  };
+}
+
+function cacheCollected({ snapshots, freedBytes, why }: SidecarEvent & { type: 'cache_collected' }): Line {
+  return {
+    level: 'info',
+    msg: `Collected old versions from the cache. Removed: ${snapshots}; freed: ${formatBytes(freedBytes)}; why: ${why.join(', ')}.`,
+    fields: { snapshots, freed_bytes: freedBytes, why },
   };
 }
 
