@@ -151,7 +151,7 @@ class Planner {
     const { maxBytes, minFreeBytes, freeBytes, reservedBytes, unwrittenBytes, neededBytes } = this.#space;
     const used = this.#content.bytes;
     const byQuota = used - this.#gracedBytes + reservedBytes + neededBytes - share * maxBytes;
-    const room = Math.max(0, this.#usedBytes + freeBytes - minFreeBytes);
+    const room = this.#usedBytes + freeBytes - minFreeBytes;
     const byDisk = used + unwrittenBytes + neededBytes - share * room;
     return Math.max(byQuota, byDisk);
   }

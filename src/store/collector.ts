@@ -75,7 +75,10 @@ export class Collector {
 
   /** Counts, and removes what has to go; a process that does not own the cache only counts. */
   async collect(demand: Demand): Promise<Collected> {
-    const plan = await this.plan(demand);
+    return await this.carryOut(await this.plan(demand));
+  }
+
+  async carryOut(plan: CollectPlan): Promise<Collected> {
     const { usedBytes } = plan;
     if (!(await this.#options.ownership.check())) return { plan, usedBytes, shortBytes: plan.excessBytes };
     if (plan.removals.length === 0) return { plan, usedBytes, shortBytes: plan.shortBytes };
@@ -83,6 +86,7 @@ export class Collector {
       layout: this.#options.layout,
       tmp: this.#options.tmp,
       knowledge: await this.#knowledge(),
+      now: this.#options.clock.now(),
       forget: ({ item }) => this.#forget(item),
     });
     const why = [...new Set(plan.removals.map(removal => removal.why))];

@@ -2,7 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { mapBounded } from '../policy/bounded.ts';
 import type { BlobItem, Inventory, RefItem, SnapshotItem } from './content.ts';
-import { isAbsent, readIfThere } from './durable.ts';
+import { ifAbsent, readIfThere } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { parseManifest } from './manifests.ts';
 import { readRecords } from './records.ts';
@@ -77,14 +77,16 @@ async function readBlobs(layout: Layout): Promise<readonly BlobItem[]> {
 }
 
 export async function statBlob(layout: Layout, sha256: string): Promise<BlobItem | null> {
-  const stats = await stat(layout.blob(sha256)).catch(() => null);
+  const stats = await ifAbsent(null, stat(layout.blob(sha256)));
   if (stats?.isFile() !== true) return null;
   const { size, nlink, mtimeMs, ctimeMs } = stats;
   return { sha256, size, links: nlink - 1, changedAt: Math.max(mtimeMs, ctimeMs) };
 }
 
 async function readManifests(layout: Layout): Promise<readonly ManifestItem[]> {
-  return await mapBounded(await namesIn(layout.manifests), READS_AT_ONCE, async name => {
+  const entries = await ifAbsent([], readdir(layout.manifests, { withFileTypes: true }));
+  const names = entries.filter(entry => entry.isFile()).map(entry => entry.name);
+  return await mapBounded(names, READS_AT_ONCE, async name => {
     const path = join(layout.manifests, name);
     const changed = await changedAt(path);
     const stored = parseManifest((await readIfThere(path)) ?? '');
@@ -104,17 +106,10 @@ export async function lastUsedAt(
 }
 
 async function changedAt(path: string): Promise<number> {
-  return await stat(path).then(
-    stats => Math.max(stats.mtimeMs, stats.ctimeMs),
-    () => 0,
-  );
+  const stats = await ifAbsent(null, stat(path));
+  return stats === null ? 0 : Math.max(stats.mtimeMs, stats.ctimeMs);
 }
 
 async function namesIn(dir: string): Promise<readonly string[]> {
-  try {
-    return await readdir(dir);
-  } catch (error) {
-    if (isAbsent(error)) return [];
-    throw error;
-  }
+  return await ifAbsent([], readdir(dir));
 }

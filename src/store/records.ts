@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mapBounded } from '../policy/bounded.ts';
-import { isAbsent, readIfThere } from './durable.ts';
+import { ifAbsent, readIfThere } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { parseRef, type Ref } from './ref-record.ts';
 
@@ -26,20 +26,12 @@ export async function filesBelow(base: string): Promise<readonly string[]> {
 }
 
 async function childrenOf(dir: string): Promise<readonly string[]> {
-  try {
-    return (await readdir(dir)).map(name => join(dir, name));
-  } catch (error) {
-    if (isAbsent(error)) return [];
-    throw error;
-  }
+  return (await ifAbsent([], readdir(dir))).map(name => join(dir, name));
 }
 
 async function readRecord(path: string): Promise<FoundRecord['found']> {
   // Anything else in a record's place is in the way.
-  const isFile = await stat(path).then(
-    stats => stats.isFile(),
-    () => false,
-  );
+  const isFile = (await ifAbsent(null, stat(path)))?.isFile() ?? false;
   const text = isFile ? await readIfThere(path) : null;
   const parsed = text === null ? null : parseRef(text);
   return parsed !== null && /^[0-9a-f]{32}$/.test(parsed.scopeId) ? parsed : null;

@@ -22,6 +22,8 @@ export interface SweepOptions {
   /** Of this process: what a crash leaves there is litter. */
   readonly tmp: string;
   readonly knowledge: Knowledge;
+  /** Milliseconds since 1970. */
+  readonly now: number;
   /** Forgets a ref, with its record and link. */
   readonly forget: (removal: Removal & { readonly kind: 'ref' }) => Promise<void>;
 }
@@ -118,12 +120,12 @@ function copiedBytes({ blobs }: SnapshotItem): number {
  */
 async function removeBlob(
   { sha256 }: BlobItem,
-  { layout, tmp }: SweepOptions,
+  { layout, tmp, now }: SweepOptions,
   age: 'stale' | 'any',
 ): Promise<number> {
   const found = await statBlob(layout, sha256);
   if (found === null || found.links > 0) return 0;
-  if (age === 'stale' && found.changedAt > Date.now() - IN_FLIGHT_GRACE_MS) return 0;
+  if (age === 'stale' && found.changedAt > now - IN_FLIGHT_GRACE_MS) return 0;
   const path = layout.blob(sha256);
   const aside = temporaryName(tmp);
   if ((await rename(path, aside).then(() => true, ifThere)) !== true) return 0;

@@ -1,7 +1,7 @@
 import { readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mapBounded } from '../policy/bounded.ts';
-import { isAbsent } from './durable.ts';
+import { ifAbsent, isAbsent } from './durable.ts';
 import type { Layout } from './layout.ts';
 
 const READS_AT_ONCE = 8;
@@ -42,10 +42,7 @@ export class Usage {
 
   /** Milliseconds since 1970; 0 where nobody noted any. */
   async lastOf(snapshot: string): Promise<number> {
-    return await stat(join(this.#dir, snapshot)).then(
-      stats => stats.mtimeMs,
-      () => 0,
-    );
+    return (await ifAbsent(null, stat(join(this.#dir, snapshot))))?.mtimeMs ?? 0;
   }
 
   /** Of all snapshots. */
