@@ -6,7 +6,7 @@ import type { Manifest, ManifestFile } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import { isIntact } from './blobs.ts';
-import { makeDirectory, sync, temporaryName } from './durable.ts';
+import { ifAbsent, makeDirectory, sync, temporaryName } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { Vanished } from './vanished.ts';
 
@@ -28,6 +28,12 @@ export class Snapshots {
       stats => stats.isDirectory(),
       () => false,
     );
+  }
+
+  /** The ids of all, by one look. */
+  async all(): Promise<ReadonlySet<string>> {
+    const entries = await ifAbsent([], readdir(this.#layout.snapshots, { withFileTypes: true }));
+    return new Set(entries.filter(entry => entry.isDirectory()).map(entry => entry.name));
   }
 
   /** Lays out the manifest's files, of which every blob is there; returns the snapshot's id. */
