@@ -7,7 +7,7 @@ import type { Caller } from './domain/caller.ts';
 import { systemClock as clock } from './domain/clock.ts';
 import { SidecarError } from './domain/errors.ts';
 import type { EventBus } from './domain/events.ts';
-import type { ModelUri } from './domain/model-uri.ts';
+import { formatModelUri, type ModelUri } from './domain/model-uri.ts';
 import type { Outcome } from './domain/outcome.ts';
 import { scopeOf } from './domain/scope.ts';
 import { createHttpApp } from './http/app.ts';
@@ -24,6 +24,7 @@ import { Pipeline } from './reload/pipeline.ts';
 import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
+import type { CacheLimits } from './store/collector.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { Circuits } from './upstream/circuits.ts';
 import { Credentials } from './upstream/credentials.ts';
@@ -168,7 +169,8 @@ async function createCore(options: Options, events: EventBus, openWaitMs: number
     clock,
     stop: stopping.signal,
   });
-  const cache = new Cache({ dir: cacheDir, own: scopeOf(registryUri, workspace, null), clock, events });
+  const own = scopeOf(registryUri, workspace, null);
+  const cache = new Cache({ dir: cacheDir, own, clock, events, limits: cacheLimitsOf(options) });
   await within(openWaitMs, cache.open());
   const pipeline = new Pipeline({ registry, fetcher, watch, clock, events, stop: stopping.signal });
   const shared = { watch, registryUri, workspace, clock, events };
@@ -211,6 +213,14 @@ function askedServers(
   return {
     registry,
     tracking: registryUri === trackingUri ? registry : server(trackingUri, circuits.tracking),
+  };
+}
+
+function cacheLimitsOf({ cacheMaxBytes, maxStaleS, models }: Options): CacheLimits {
+  return {
+    maxBytes: cacheMaxBytes,
+    maxStaleMs: maxStaleS * 1_000,
+    models: new Set(models.map(formatModelUri)),
   };
 }
 

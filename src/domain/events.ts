@@ -76,7 +76,6 @@ export type SidecarEvent =
       readonly swept: number;
       readonly dropped: readonly string[];
     }
-  | { readonly type: 'cache_unusable'; readonly error: Error }
   | {
       readonly type: 'breaker_changed';
       readonly name: 'registry' | 'tracking' | 'artifacts';
@@ -85,7 +84,15 @@ export type SidecarEvent =
       readonly to: BreakerState;
       /** The failure that opened it. */
       readonly reason: string | null;
-    };
+    }
+  | {
+      readonly type: 'cache_collected';
+      readonly snapshots: number;
+      readonly freedBytes: number;
+      /** `litter`, `superseded`, `space`, `too_stale`. */
+      readonly why: readonly string[];
+    }
+  | { readonly type: 'cache_unusable'; readonly error: Error };
 
 type Listener = (event: SidecarEvent) => void;
 

@@ -10,6 +10,7 @@ import type { Registry } from '../registry/registry.ts';
 import type { Resolution } from '../registry/resolution.ts';
 import type { Published } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
+import { Vanished } from '../store/vanished.ts';
 import type { Fetcher } from './fetcher.ts';
 import { PhaseTimer } from './phase-timer.ts';
 import type { RegistryWatch } from './registry-watch.ts';
@@ -127,13 +128,20 @@ export class Pipeline {
       took: (phases: Phases) => progress.took(phases),
       brought: (amount: Fetched) => progress.fetched(amount),
     };
-    const { fetched, source, phases } = await fetcher.obtain(store, wanted);
-    progress.took(phases);
-    const { snapshot, manifest } = fetched;
-    const { digest, bytes, files } = manifest;
-    const published = { version, snapshot, digest, files: files.length, bytes };
-    await store.refs.publish(job.scope, job.uri, published, order, clock.now());
-    return { status: 'loaded', source };
+    const publish = async () => {
+      const { fetched, source, phases } = await fetcher.obtain(store, wanted);
+      progress.took(phases);
+      const { snapshot, manifest } = fetched;
+      const { digest, bytes, files } = manifest;
+      const published = { version, snapshot, digest, files: files.length, bytes };
+      await store.refs.publish(job.scope, job.uri, published, order, clock.now());
+      return { status: 'loaded', source } as const;
+    };
+    return await publish().catch((error: unknown) => {
+      // Another process collected it in between: it is fetched again.
+      if (error instanceof Vanished) return publish();
+      throw error;
+    });
   }
 
   /** Since when, so that cached versions are not given for ever on a credential that was taken away. */

@@ -100,7 +100,10 @@ export class DeadlineReloader implements Reloader {
     const { published } = store.refs.get(scope, uri);
     if (published === null) return store.refs.get(scope, uri);
     const there = await store.disk.ask(published.snapshot, () => store.hasSnapshot(published.snapshot));
-    if (there === false) store.refs.unpublish(scope, uri);
+    if (there === false) {
+      const unpublish = () => store.refs.unpublish(scope, uri).then(() => true);
+      await store.disk.ask(`gone ${published.snapshot}`, unpublish);
+    }
     return store.refs.get(scope, uri);
   }
 

@@ -3,6 +3,7 @@ import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Scope } from '../domain/scope.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
+import type { CacheLimits } from './collector.ts';
 import { Store } from './store.ts';
 
 const RETRY_MS = 5_000;
@@ -16,6 +17,7 @@ export interface CacheOptions {
   readonly own: Scope;
   readonly clock: Clock;
   readonly events: EventBus;
+  readonly limits?: CacheLimits;
 }
 
 /** The cache directory, which may not work yet: a volume that is mounted late, a disk that is full. It is tried again. */
@@ -34,12 +36,12 @@ export class Cache {
 
   /** Tries once, and in the background from then on; never throws. */
   async open(): Promise<void> {
-    const { dir, own, clock, events } = this.#options;
+    const { dir, own, clock, events, limits } = this.#options;
     // What is read and given already is not read again until it can be written, too.
-    const problem = this.#store === null ? null : await Store.problemOf(dir, clock.now());
+    const problem = this.#store === null ? null : await Store.problemOf(dir, clock);
     if (problem !== null) return this.#judge(problem);
     try {
-      const store = await Store.open(dir, own, clock, events);
+      const store = await Store.open(dir, own, clock, events, limits);
       if (this.#closed) return await store.close();
       await this.#store?.close();
       this.#store = store;

@@ -1,3 +1,4 @@
+import { formatBytes } from '../domain/bytes.ts';
 import type { Caller } from '../domain/caller.ts';
 import type { EventBus, Origin, Phases, SidecarEvent } from '../domain/events.ts';
 import type { Outcome } from '../domain/outcome.ts';
@@ -38,6 +39,8 @@ function lineOf(event: SidecarEvent): Line {
       return failure(`Refused ${event.count} requests`, event.error, { count: event.count });
     case 'cache_recovered':
       return cacheRecovered(event);
+    case 'cache_collected':
+      return cacheCollected(event);
     case 'cache_unusable':
       return { ...failure('The cache does not work', event.error, {}), level: 'error' };
     case 'breaker_changed':
@@ -166,6 +169,14 @@ function breakerChanged(event: SidecarEvent & { type: 'breaker_changed' }): Line
     case 'closed':
       return { level: 'info', msg: `${who} is well again.`, fields };
   }
+}
+
+function cacheCollected({ snapshots, freedBytes, why }: SidecarEvent & { type: 'cache_collected' }): Line {
+  return {
+    level: 'info',
+    msg: `Collected old versions from the cache. Removed: ${snapshots}; freed: ${formatBytes(freedBytes)}; why: ${why.join(', ')}.`,
+    fields: { snapshots, freed_bytes: freedBytes, why },
+  };
 }
 
 function failure(what: string, error: Error, fields: Line['fields'], subjectUri = ''): Line {

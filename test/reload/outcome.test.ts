@@ -22,10 +22,18 @@ function ref(version: string, snapshot: string, confirmedAt = NOW - 42_000): Ref
     published: { version: { ...VERSION, version }, snapshot, digest: 'sha256:00', files: 7, bytes: 48_318 },
     confirmedAt,
     refusedAt: null,
+    previous: null,
   };
 }
 
-const NONE: Ref = { uri: REQUEST.uri, resolved: null, published: null, confirmedAt: null, refusedAt: null };
+const NONE: Ref = {
+  uri: REQUEST.uri,
+  resolved: null,
+  published: null,
+  previous: null,
+  confirmedAt: null,
+  refusedAt: null,
+};
 
 function account(change: Partial<Account> = {}): Account {
   return {

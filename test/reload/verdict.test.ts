@@ -81,7 +81,14 @@ describe('how long a cached version is given while MLflow refuses the credential
     };
     const published = { version, snapshot: 'a'.repeat(32), digest: 'sha256:0', files: 1, bytes: 1 };
     const refusedAt = refusedForMs === null ? null : NOW - refusedForMs;
-    const ref: Ref = { uri, resolved: null, published, confirmedAt: NOW - HOUR_MS, refusedAt };
+    const ref: Ref = {
+      uri,
+      resolved: null,
+      published,
+      confirmedAt: NOW - HOUR_MS,
+      previous: null,
+      refusedAt,
+    };
     return fallbackOf(ref, { id: '0'.repeat(32), own }, 100 * HOUR_MS, NOW).usable;
   }
 
