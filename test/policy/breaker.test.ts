@@ -219,6 +219,14 @@ test('each change is told once, with its reason', async () => {
   ]);
 });
 
+test('one that was dropped still lets through who holds it, and still counts', async () => {
+  const { breaker, succeed, open } = breaking();
+  breaker.dispose();
+  await expect(succeed()).resolves.toBe('value');
+  await open();
+  await expect(succeed()).rejects.toMatchObject({ code: 'circuit_open' });
+});
+
 test('it holds no timer, not even the one that an opening has', async () => {
   const timers = () => process.getActiveResourcesInfo().filter(kind => kind === 'Timeout').length;
   const before = timers();
