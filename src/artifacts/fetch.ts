@@ -7,7 +7,7 @@ import { type RetryPlan, retry } from '../policy/retry.ts';
 import type { SingleFlight } from '../policy/single-flight.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 import type { OpenFile } from './source.ts';
-import { onTrial } from './trial.ts';
+import { pastBreaker } from './trial.ts';
 import type { ListedFile } from './walk.ts';
 
 /** The run's own limit is never longer; a try is bounded by it and by the progress floor. */
@@ -94,6 +94,7 @@ async function fetchOne(
 async function download(file: ListedFile, floor: ProgressFloor, options: FetchOptions, call: Call) {
   const hooks = {
     breaker: file.source.breaker,
+    passesByItself: true as const,
     isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
     timeoutError: () => new SidecarError('artifact_timeout', `${file.path} did not come in time.`),
     onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) =>
@@ -106,8 +107,8 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
         retryInMs,
       }),
   };
-  return await retry(FILE_PLAN, hooks, call.signal, (tryEnd, _attempt, trial) =>
-    onTrial(trial, options.floor, tryEnd, async (signal, watch) => {
+  return await retry(FILE_PLAN, hooks, call.signal, tryEnd =>
+    pastBreaker(file.source.breaker, options.floor, tryEnd, async (signal, watch) => {
       const opened = await file.source.open(file.path, { ...call, signal });
       try {
         assertComplete(file, opened);

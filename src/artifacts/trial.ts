@@ -1,11 +1,28 @@
 import { SidecarError } from '../domain/errors.ts';
-import type { Trial } from '../policy/breaker.ts';
+import type { Breaker, Trial } from '../policy/breaker.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 
 /** A file may take hours; whether its server is well shows sooner. */
 const TRIAL_MS = 30_000;
 
 type Body = AsyncIterable<Uint8Array>;
+
+type Fetch<T> = (signal: AbortSignal, watch: (body: Body) => Body) => Promise<T>;
+
+/**
+ * Fetches one file, or a part of it, past the breaker of its server; call it when the request is about to leave.
+ * @param breaker none for local files
+ * @throws SidecarError `circuit_open`, or what `fetch` throws
+ */
+export async function pastBreaker<T>(
+  breaker: Breaker | undefined,
+  floor: FloorLimits,
+  signal: AbortSignal,
+  fetch: Fetch<T>,
+): Promise<T> {
+  if (breaker === undefined) return await fetch(signal, body => body);
+  return await breaker.run(signal, trial => onTrial(trial, floor, signal, fetch));
+}
 
 /**
  * Fetches one file; where it is a breaker's trial, that is decided within 30 s: no byte is a failure, as much as the
@@ -16,7 +33,7 @@ export async function onTrial<T>(
   trial: Trial | null,
   { bytesPerSecond }: FloorLimits,
   signal: AbortSignal,
-  fetch: (signal: AbortSignal, watch: (body: Body) => Body) => Promise<T>,
+  fetch: Fetch<T>,
 ): Promise<T> {
   if (trial === null) return await fetch(signal, body => body);
   let bytes = 0;

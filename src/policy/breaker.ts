@@ -123,12 +123,14 @@ export class Breaker {
     }
   }
 
+  /** Ends its timer. Who still holds it may go on. */
   dispose(): void {
     this.#gate.shutdown();
   }
 
   /** opossum's result has one type; the requests have many. */
   async #throughGate<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#gate.isShutdown) return await work();
     const { promise, resolve } = Promise.withResolvers<T>();
     await this.#gate.fire(async () => resolve(await work()));
     return await promise;

@@ -1,7 +1,7 @@
 import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import { delay, withTimeout } from './abort.ts';
 import { backoffMs } from './backoff.ts';
-import type { Breaker, Trial } from './breaker.ts';
+import type { Breaker } from './breaker.ts';
 
 /** How often and how long one request is tried. Times in milliseconds. */
 export interface RetryPlan {
@@ -15,6 +15,8 @@ export interface RetryPlan {
 export interface RetryHooks<T = unknown> {
   /** Of the server that is asked: it may refuse a try, and learns how each ends. */
   readonly breaker?: Breaker | undefined;
+  /** Each try asks the breaker itself, since it waits for something else before it leaves. */
+  readonly passesByItself?: true;
   /** Whether a result tells the breaker nothing, such as a definite no. */
   readonly isNeutral?: (result: T) => boolean;
   readonly isTransient: (error: SidecarError) => boolean;
@@ -32,7 +34,7 @@ export async function retry<T>(
   plan: RetryPlan,
   hooks: RetryHooks<T>,
   signal: AbortSignal,
-  work: (signal: AbortSignal, attempt: number, trial: Trial | null) => Promise<T>,
+  work: (signal: AbortSignal, attempt: number) => Promise<T>,
 ): Promise<T> {
   let last: SidecarError | null = null;
   const overBudget = () => last ?? hooks.timeoutError(plan.budgetMs);
@@ -40,8 +42,8 @@ export async function retry<T>(
   return await withTimeout(plan.budgetMs, signal, overBudget, async budget => {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await guarded(hooks, budget, trial =>
-          withTimeout(plan.tryTimeoutMs, budget, tooSlow, inner => work(inner, attempt, trial)),
+        return await guarded(hooks, budget, () =>
+          withTimeout(plan.tryTimeoutMs, budget, tooSlow, inner => work(inner, attempt)),
         );
       } catch (error) {
         if (budget.aborted) throw error;
@@ -58,11 +60,12 @@ export async function retry<T>(
 }
 
 async function guarded<T>(
-  { breaker, isNeutral }: RetryHooks<T>,
+  { breaker, passesByItself, isNeutral }: RetryHooks<T>,
   signal: AbortSignal,
-  work: (trial: Trial | null) => Promise<T>,
+  work: () => Promise<T>,
 ): Promise<T> {
-  return breaker === undefined ? await work(null) : await breaker.run(signal, work, isNeutral);
+  if (breaker === undefined || passesByItself) return await work();
+  return await breaker.run(signal, work, isNeutral);
 }
 
 async function pause(

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ERROR_CODES, SidecarError } from '../../src/domain/errors.ts';
 import {

@@ -7,6 +7,10 @@ import { ManualClock } from '../reload/support.ts';
 const forever = new AbortController().signal;
 const down = (message = 'connection refused.') => new SidecarError('mlflow_unreachable', message);
 
+async function rejected(error: Error): Promise<never> {
+  throw error;
+}
+
 function breaking(limits = { failures: 5, resetMs: 60_000 }) {
   const clock = new ManualClock();
   const changes: string[] = [];
@@ -18,7 +22,7 @@ function breaking(limits = { failures: 5, resetMs: 60_000 }) {
   });
   onTestFinished(() => breaker.dispose());
   const fail = (error: Error = down()) =>
-    expect(breaker.run(forever, () => Promise.reject(error))).rejects.toBe(error);
+    expect(breaker.run(forever, () => rejected(error))).rejects.toBe(error);
   const succeed = () => breaker.run(forever, async () => 'value');
   const open = async () => {
     for (let n = 0; n < limits.failures; n++) await fail(down(`failure ${n + 1}.`));
@@ -217,6 +221,14 @@ test('each change is told once, with its reason', async () => {
     'open > half-open: null',
     'half-open > closed: null',
   ]);
+});
+
+test('one that was dropped still lets through who holds it, and still counts', async () => {
+  const { breaker, succeed, open } = breaking();
+  breaker.dispose();
+  await expect(succeed()).resolves.toBe('value');
+  await open();
+  await expect(succeed()).rejects.toMatchObject({ code: 'circuit_open' });
 });
 
 test('it holds no timer, not even the one that an opening has', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
-import { OutcomeSchema } from '../../src/domain/outcome.ts';
+import { OutcomeSchema, retryAfterOf } from '../../src/domain/outcome.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import { type Account, toOutcome } from '../../src/reload/outcome.ts';
 import type { Verdict } from '../../src/reload/verdict.ts';
@@ -101,6 +101,16 @@ test.each([
   const outcome = toOutcome(verdict, account(), LAYOUT);
   expect(outcome.status).toBe(status);
   expect(OutcomeSchema.parse(outcome)).toEqual(outcome);
+});
+
+test('a failure’s time to ask again is beside its outcome, not in it', () => {
+  const error = new SidecarError('circuit_open', 'left alone', { retryAfterS: 42.5 });
+  const failed = toOutcome({ ...FAILED, error }, account({ breaker: 'open' }), LAYOUT);
+  expect(failed.breaker).toBe('open');
+  expect(retryAfterOf(failed)).toBe(42.5);
+  expect(JSON.stringify(failed)).not.toContain('42.5');
+  expect(retryAfterOf(toOutcome(FAILED, account(), LAYOUT))).toBeUndefined();
+  expect(retryAfterOf(toOutcome({ ...STALE, error }, account(), LAYOUT))).toBeUndefined();
 });
 
 test('changed means another snapshot than before, not another version number', () => {
