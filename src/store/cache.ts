@@ -34,6 +34,7 @@ export class Cache {
     try {
       const store = await Store.open(dir, own, clock, events);
       if (this.#closed) return await store.close();
+      await forgetDamaged(this.#store, store);
       await this.#store?.close();
       this.#store = store;
       this.#judge(store.problem);
@@ -74,4 +75,11 @@ export class Cache {
     if (this.#retry !== null) clearTimeout(this.#retry);
     await this.#store?.close();
   }
+}
+
+/** What was found damaged while it could only be read is not given by the next one either. */
+async function forgetDamaged(before: Store | null, store: Store): Promise<void> {
+  const snapshots = before?.refs.withdrawn.all ?? [];
+  if (snapshots.length === 0) return;
+  await store.quarantine({ damages: [], snapshots, blobs: [], manifests: [], modelUris: [] });
 }

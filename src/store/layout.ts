@@ -6,6 +6,7 @@
  *   refs/<name>/<ref>.json       the ref's record
  *   state/manifests/<key>.json   what an artifact root holds, once it has been fetched whole
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
+ *   state/quarantine/<sha256>    damaged blobs, and by their id damaged snapshots, for whoever wants to look at them
  *   tmp/<process>/…              work in progress of one process; without its heartbeat it is litter
  */
 import { createHash } from 'node:crypto';
@@ -23,6 +24,7 @@ export class Layout {
   readonly refs: string;
   readonly manifests: string;
   readonly scopes: string;
+  readonly quarantine: string;
   readonly tmp: string;
 
   constructor(cacheDir: string) {
@@ -33,6 +35,7 @@ export class Layout {
     this.refs = join(this.root, 'refs');
     this.manifests = join(this.root, 'state', 'manifests');
     this.scopes = join(this.root, 'state', 'scopes');
+    this.quarantine = join(this.root, 'state', 'quarantine');
     this.tmp = join(this.root, 'tmp');
   }
 
@@ -42,7 +45,7 @@ export class Layout {
   }
 
   get private(): readonly string[] {
-    return [join(this.root, 'state'), this.manifests, this.scopes, this.tmp];
+    return [join(this.root, 'state'), this.manifests, this.scopes, this.quarantine, this.tmp];
   }
 
   blob(sha256: string): string {

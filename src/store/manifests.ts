@@ -59,6 +59,14 @@ export class Manifests {
   }
 }
 
+/** A record as it is on the disk; null where there is none, or it is worth nothing. */
+export async function readManifest(path: string): Promise<FetchedRoot | null> {
+  const stored = parse((await readIfThere(path)) ?? '');
+  if (stored === null) return null;
+  const { snapshot, files, digest, bytes } = stored;
+  return { snapshot, manifest: { files, digest, bytes } };
+}
+
 function parse(text: string): z.infer<typeof StoredManifest> | null {
   try {
     return StoredManifest.parse(JSON.parse(text));

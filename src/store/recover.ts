@@ -56,7 +56,7 @@ export async function recoverRefs(
 }
 
 /** All at once, since some are moved on the way. */
-async function recordsIn(layout: Layout): Promise<readonly string[]> {
+export async function recordsIn(layout: Layout): Promise<readonly string[]> {
   const bases = [layout.refs, ...(await childrenOf(layout.scopes))];
   return (await Promise.all(bases.map(filesBelow))).flat();
 }

@@ -3,15 +3,21 @@ import { dirname, relative } from 'node:path';
 import type { SidecarError } from '../domain/errors.ts';
 import { formatModelUri, type ModelUri, refKey } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
-import { makeDirectory, readIfThere, replaceLink, writeFileDurably } from './durable.ts';
+import { isThere, makeDirectory, readIfThere, removeLink, replaceLink, writeFileDurably } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { type Published, parseRef, type Ref, serializeRef } from './ref-record.ts';
+import { Withdrawn } from './withdrawn.ts';
 
 /** A ref as it is kept in memory; `order` is of the registry's answer that it was published or confirmed by. */
 interface Entry {
   readonly scope: Scope;
   readonly ref: Ref;
   readonly order: number;
+}
+
+export interface Withdrawal {
+  readonly refs: readonly { readonly scope: Scope; readonly uri: ModelUri }[];
+  readonly save: () => Promise<void>;
 }
 
 /**
@@ -26,6 +32,7 @@ export class Refs {
   readonly #entries = new Map<string, Entry>();
   readonly #writing = new Map<string, Promise<void>>();
   readonly #unsaved = new Set<string>();
+  readonly withdrawn = new Withdrawn();
 
   /** @param readOnly why nothing can be written; null where it can */
   constructor(
@@ -76,8 +83,10 @@ export class Refs {
   ): Promise<void> {
     await this.#exclusively(keyOf(scope, uri), async key => {
       if (order < this.#order(key)) return;
+      this.withdrawn.refuse(published.snapshot);
       const before = this.get(scope, uri);
       await this.#show(scope, { ...before, published, confirmedAt: now, refusedAt: null });
+      this.withdrawn.refuse(published.snapshot);
       const meanwhile = this.get(scope, uri);
       // A newer answer confirmed what was published before.
       if (order < this.#order(key)) return await this.#show(scope, meanwhile);
@@ -113,11 +122,18 @@ export class Refs {
 
   /** Forgets a snapshot that is not on the disk any more. */
   unpublish(scope: Scope, uri: ModelUri): void {
-    this.#note(
-      scope,
-      { ...this.get(scope, uri), published: null, confirmedAt: null },
-      this.#order(keyOf(scope, uri)),
+    this.#forget(scope, uri)().catch(this.#onWriteError);
+  }
+
+  /** Gives none of these snapshots from now on. Returns the refs that did, and what writes that down. */
+  withdraw(snapshots: readonly string[]): Withdrawal {
+    this.withdrawn.add(snapshots);
+    const given = [...this.#entries.values()].filter(({ ref }) =>
+      this.withdrawn.has(ref.published?.snapshot),
     );
+    const refs = given.map(({ scope, ref }) => ({ scope, uri: ref.uri }));
+    const saves = refs.map(({ scope, uri }) => this.#forget(scope, uri));
+    return { refs, save: async () => void (await Promise.all(saves.map(save => save()))) };
   }
 
   /** Resolves when everything noted so far has been saved, or could not be. */
@@ -141,6 +157,24 @@ export class Refs {
     }).catch(this.#onWriteError);
   }
 
+  /** In memory at once; what it returns does so on the disk, but for a link or a record that names another by now. */
+  #forget(scope: Scope, uri: ModelUri): () => Promise<void> {
+    const key = keyOf(scope, uri);
+    const before = this.get(scope, uri);
+    const ref = { ...before, published: null, confirmedAt: null };
+    this.#entries.set(key, { scope, ref, order: this.#order(key) });
+    return async () => {
+      if (this.#readOnly !== null || before.published === null) return;
+      const { snapshot } = before.published;
+      await this.#exclusively(key, async () => {
+        await this.#adoptNewer(scope, uri);
+        await this.#write(scope, this.get(scope, uri));
+        if (!scope.own || this.get(scope, uri).published !== null) return;
+        await removeLink(this.#layout.link(refKey(uri)), this.#layout.snapshot(snapshot));
+      });
+    };
+  }
+
   /** What another process on this directory published since is not taken back by what we have to note. */
   async #adoptNewer(scope: Scope, uri: ModelUri): Promise<void> {
     const text = await readIfThere(this.#layout.record(scope, refKey(uri)));
@@ -148,6 +182,8 @@ export class Refs {
     const ours = this.get(scope, uri);
     if (found?.scopeId !== scope.id || (found.ref.confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
     const { published, confirmedAt } = found.ref;
+    if (published !== null && !(await isThere(this.#layout.snapshot(published.snapshot)))) return;
+    if (this.withdrawn.has(published?.snapshot)) return;
     const ref = { ...ours, published, confirmedAt };
     this.#entries.set(keyOf(scope, uri), { scope, ref, order: this.#order(keyOf(scope, uri)) });
   }

@@ -11,8 +11,10 @@ import { type Intake, Staging } from './intake.ts';
 import { Layout } from './layout.ts';
 import { Lease, sweepDeadLeases } from './lease.ts';
 import { type FetchedRoot, Manifests } from './manifests.ts';
+import { Quarantine } from './quarantine.ts';
 import { recoverRefs } from './recover.ts';
-import { Refs } from './refs.ts';
+import { Refs, type Withdrawal } from './refs.ts';
+import type { Harm } from './scrub.ts';
 import { Snapshots } from './snapshots.ts';
 
 const SWEEP_MS = 60_000;
@@ -28,6 +30,7 @@ export class Store {
   readonly #staging: Staging;
   readonly #snapshots: Snapshots;
   readonly #manifests: Manifests;
+  readonly #quarantine: Quarantine;
 
   private constructor(layout: Layout, access: Access, clock: Clock, events: EventBus) {
     this.layout = layout;
@@ -42,6 +45,7 @@ export class Store {
     this.refs = new Refs(layout, tmp, access.problem, onWriteError);
     this.#snapshots = new Snapshots(layout, tmp);
     this.#manifests = new Manifests(layout, tmp);
+    this.#quarantine = new Quarantine(layout, tmp);
   }
 
   /**
@@ -55,6 +59,7 @@ export class Store {
     const store = new Store(layout, access, clock, events);
     const rights = { tmp: access.lease?.dir ?? null, isAlone: access.isAlone };
     try {
+      if (access.lease !== null) await store.#quarantine.finish();
       const { refs, dropped } = await recoverRefs(layout, own, store.#snapshots, rights);
       for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
       events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
@@ -79,7 +84,8 @@ export class Store {
   /** What was fetched of an artifact root, if its snapshot is still there. */
   async find(scope: Scope, root: ArtifactRoot): Promise<FetchedRoot | null> {
     const found = await this.#manifests.find(scope, root);
-    return found !== null && (await this.hasSnapshot(found.snapshot)) ? found : null;
+    if (found === null || this.refs.withdrawn.has(found.snapshot)) return null;
+    return (await this.hasSnapshot(found.snapshot)) ? found : null;
   }
 
   /** For the files of one version; to be closed. Whatever somebody removed from the cache meanwhile is made again. */
@@ -95,7 +101,29 @@ export class Store {
     await intake.commit(manifest.files);
     const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
     await this.#manifests.save(scope, root, fetched);
+    this.refs.withdrawn.readmit(fetched.snapshot);
     return fetched;
+  }
+
+  /**
+   * Gives nothing of what is damaged from this moment on, also where it cannot be moved; returns the refs that did.
+   */
+  async quarantine(harm: Harm): Promise<Quarantined> {
+    const { refs, save } = this.refs.withdraw(harm.snapshots);
+    try {
+      if (this.problem !== null) throw this.problem;
+      await this.#quarantine.take(harm);
+      // Not before: a record that names nothing would not keep a restart from finding the snapshot where it was.
+      await save();
+      return { refs, problem: null };
+    } catch (error) {
+      return { refs, problem: toSidecarError(error) };
+    }
+  }
+
+  /** Removes what has been in quarantine for long enough. */
+  async expireQuarantine(now: number): Promise<void> {
+    if (this.problem === null) await this.#quarantine.expire(now);
   }
 
   async hasSnapshot(id: string): Promise<boolean> {
@@ -107,6 +135,12 @@ export class Store {
     await this.refs.flush();
     await this.#lease?.release();
   }
+}
+
+export interface Quarantined {
+  readonly refs: Withdrawal['refs'];
+  /** Why it could not be moved; null where it was. */
+  readonly problem: SidecarError | null;
 }
 
 interface Access {
