@@ -19,6 +19,8 @@ import { Fetcher } from './reload/fetcher.ts';
 import { Pipeline } from './reload/pipeline.ts';
 import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
+import { Repair } from './reload/repair.ts';
+import { Scrubber } from './reload/scrubber.ts';
 import { Cache } from './store/cache.ts';
 import { Credentials } from './upstream/credentials.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
@@ -53,6 +55,8 @@ interface Core {
 /** Starts the sidecar; it listens when this resolves. */
 export async function startApp(options: Options, events: EventBus): Promise<RunningApp> {
   const core = await createCore(options, events);
+  const repair = new Repair(core.reloader);
+  const scrubber = new Scrubber({ cache: core.cache, isOwner: () => true, repair, clock, events });
   const app = createHttpApp({
     reloader: core.reloader,
     catalog: core.catalog,
@@ -70,7 +74,13 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
     await core.close();
     throw error;
   }
-  return { url: urlOf(server, options.host), stop: signal => stop(server, core, signal) };
+  scrubber.start();
+  return {
+    url: urlOf(server, options.host),
+    stop: async signal => {
+      await Promise.all([scrubber.stop(), stop(server, core, signal)]);
+    },
+  };
 }
 
 /** One reload without a server; what it publishes is in the options' cache directory. */

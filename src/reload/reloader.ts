@@ -1,7 +1,8 @@
+import type { Caller } from '../domain/caller.ts';
 import type { Clock } from '../domain/clock.ts';
 import { toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
-import { formatModelUri } from '../domain/model-uri.ts';
+import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import { type Scope, scopeOf } from '../domain/scope.ts';
 import { DISK_WAIT_MS, TOO_LATE, within } from '../policy/abort.ts';
@@ -12,6 +13,7 @@ import { type Case, deadlineExceeded, fallbackOf, judge, noAnswer, stale, wanted
 import { toOutcome } from './outcome.ts';
 import type { Pipeline } from './pipeline.ts';
 import type { RegistryWatch } from './registry-watch.ts';
+import type { Run } from './run.ts';
 import { Runs } from './runs.ts';
 import type { Verdict } from './verdict.ts';
 
@@ -49,7 +51,9 @@ export class DeadlineReloader implements Reloader {
       const store = this.#options.store();
       const c = await this.#open(store, request);
       const verdict = c.fallback.usable ? await this.#refresh(c) : await this.#obtain(c);
-      return this.#answer(request, verdict, c, store);
+      if (!this.#isTakenAway(verdict, c, store)) return this.#answer(request, verdict, c, store);
+      const anew = await this.#open(store, request);
+      return this.#answer(request, await this.#obtain(anew), anew, store);
     } catch (error) {
       const failed: Verdict = {
         kind: 'failed',
@@ -62,14 +66,28 @@ export class DeadlineReloader implements Reloader {
   }
 
   async #open(store: Store, request: ReloadRequest): Promise<Case> {
-    const { uri, caller, force } = request;
-    const scope = this.scope(caller.authorization);
+    const scope = this.scope(request.caller.authorization);
     const before = await this.#existing(store, scope, request);
     const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
+    return { request, scope, before, fallback, run: this.#join(store, request) };
+  }
+
+  /** What was published when the call came, or by its run, may be found damaged before the answer is out. */
+  #isTakenAway(verdict: Verdict, { scope, request }: Case, store: Store): boolean {
+    const isGiving = verdict.kind === 'given' || verdict.kind === 'stale';
+    return isGiving && store.refs.get(scope, request.uri).published === null;
+  }
+
+  /** Has a ref of the sidecar's own fetched, as a call for it would, for whoever asks next. */
+  async renew(uri: ModelUri, caller: Caller): Promise<void> {
+    await this.#join(this.#options.store(), { uri, caller, force: false }).done;
+  }
+
+  #join(store: Store, { uri, caller, force }: Pick<ReloadRequest, 'uri' | 'caller' | 'force'>): Run {
+    const scope = this.scope(caller.authorization);
     const job = { uri, scope, authorization: caller.authorization, force, caller };
     const key = JSON.stringify([scope.id, formatModelUri(uri), force]);
-    const run = this.#runs.join(key, asked => this.#options.pipeline.newRun(store, job, asked));
-    return { request, scope, before, fallback, run };
+    return this.#runs.join(key, asked => this.#options.pipeline.newRun(store, job, asked));
   }
 
   /** The ref, without a snapshot that somebody removed. */

@@ -73,7 +73,7 @@ export const CATALOG: Catalog = {
     last_error: null,
     slow: false,
   }),
-  cache: () => ({ dir: '/cache', usable: true, problem: null, models: 1, bytes: 48_318 }),
+  cache: () => ({ dir: '/cache', usable: true, problem: null, models: 1, bytes: 48_318, scrub: null }),
 };
 
 interface Scripted extends Partial<Omit<HttpDeps, 'settings'>> {
