@@ -72,8 +72,8 @@ export class Snapshots {
 
   async #isWhole(id: string, manifest: Manifest): Promise<boolean> {
     const base = this.#layout.snapshot(id);
-    const found = await readdir(base, { recursive: true, withFileTypes: true });
-    if (found.filter(entry => !entry.isDirectory()).length !== manifest.files.length) return false;
+    const found = await readdir(base, { recursive: true, withFileTypes: true }).catch(() => null);
+    if (found?.filter(entry => !entry.isDirectory()).length !== manifest.files.length) return false;
     for (const file of manifest.files) {
       if (!(await isIntact(join(base, file.path), file))) return false;
     }
