@@ -52,11 +52,25 @@ interface Core {
   readonly close: () => Promise<void>;
 }
 
-/** Starts the sidecar; it listens when this resolves. */
-export async function startApp(options: Options, events: EventBus): Promise<RunningApp> {
+/**
+ * Starts the sidecar; it listens when this resolves.
+ * @param scrubAfterMs milliseconds to the first verification of the cache; for tests, which cannot wait for it
+ */
+export async function startApp(
+  options: Options,
+  events: EventBus,
+  scrubAfterMs?: number,
+): Promise<RunningApp> {
   const core = await createCore(options, events);
   const repair = new Repair(core.reloader);
-  const scrubber = new Scrubber({ cache: core.cache, isOwner: () => true, repair, clock, events });
+  const scrubber = new Scrubber({
+    cache: core.cache,
+    isOwner: () => true,
+    repair,
+    clock,
+    events,
+    firstAfterMs: scrubAfterMs,
+  });
   const app = createHttpApp({
     reloader: core.reloader,
     catalog: core.catalog,

@@ -27,7 +27,7 @@ export interface ScrubberOptions {
   readonly clock: Clock;
   readonly events: EventBus;
   /** Milliseconds from the start to the first pass. */
-  readonly firstAfterMs?: number;
+  readonly firstAfterMs?: number | undefined;
   readonly bytesPerSecond?: number;
 }
 
