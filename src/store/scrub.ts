@@ -52,6 +52,8 @@ export class Scrub {
   readonly #layout: Layout;
   readonly #inspector: Inspector;
   readonly #onHarm: ScrubOptions['onHarm'];
+  /** Snapshots and blobs, which stay where the cache can only be read. */
+  readonly #told = new Set<string>();
   #damaged = 0;
 
   constructor({ layout, inspector, onHarm }: ScrubOptions) {
@@ -69,7 +71,7 @@ export class Scrub {
     }
     for (const ref of await publishedIn(this.#layout)) {
       const { snapshot } = ref.published;
-      if (!seen.has(snapshot)) await this.#checkByDigest(ref);
+      if (!seen.has(snapshot) && !this.#told.has(snapshot)) await this.#checkByDigest(ref);
       seen.add(snapshot);
     }
     for await (const { path, sha256 } of blobsIn(this.#layout)) await this.#checkBlob(path, sha256);
@@ -77,8 +79,7 @@ export class Scrub {
   }
 
   async #checkRoot(root: StoredRoot): Promise<void> {
-    const first = await this.#damagesOf(root);
-    if (first.length === 0) return;
+    if (this.#told.has(root.snapshot) || (await this.#damagesOf(root)).length === 0) return;
     // It may have been collected or replaced in between; and a disk may fail to read once.
     const now = await readManifest(root.path);
     const damages = now?.snapshot === root.snapshot ? await this.#damagesOf(root) : [];
@@ -143,7 +144,7 @@ export class Scrub {
   }
 
   async #checkBlob(path: string, sha256: string): Promise<void> {
-    if ((await this.#blobFault(path, sha256)) === null) return;
+    if (this.#told.has(sha256) || (await this.#blobFault(path, sha256)) === null) return;
     const found = await this.#blobFault(path, sha256);
     const identity = await identityOf(path);
     if (found === null || identity === null) return;
@@ -174,6 +175,7 @@ export class Scrub {
   ): Promise<void> {
     this.#damaged += damages.length;
     const snapshots = new Set([...roots.map(root => root.snapshot), ...others]);
+    for (const name of [...snapshots, ...blobs]) this.#told.add(name);
     const published = (await publishedIn(this.#layout)).filter(ref => snapshots.has(ref.published.snapshot));
     await this.#onHarm({
       damages,

@@ -25,7 +25,7 @@ export async function flip(path: string): Promise<void> {
   await inPlace(path, () => writeFile(path, content));
 }
 
-export async function extend(path: string): Promise<void> {
+async function extend(path: string): Promise<void> {
   const content = await readFile(path, 'utf8');
   await inPlace(path, () => writeFile(path, `${content} and more`));
 }
@@ -49,11 +49,12 @@ export async function unshare(path: string): Promise<void> {
 export async function scrub(
   store: Store,
   signal: AbortSignal = new AbortController().signal,
+  then: (harm: Harm) => Promise<unknown> = harm => store.quarantine(harm),
 ): Promise<Scrubbed & { readonly harms: readonly Harm[] }> {
   const harms: Harm[] = [];
   const onHarm = async (harm: Harm): Promise<void> => {
     harms.push(harm);
-    await store.quarantine(harm);
+    await then(harm);
   };
   const inspector = new Inspector({ pace: new Pace(Number.POSITIVE_INFINITY), clock: systemClock, signal });
   return { ...(await new Scrub({ layout: store.layout, inspector, onHarm }).run()), harms };
