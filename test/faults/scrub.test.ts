@@ -10,7 +10,7 @@ import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { filesBelow } from '../crash/content.ts';
 import { type Files, ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { startSidecar } from '../support/sidecar.ts';
-import { reload, until, wrongFiles } from './harness.ts';
+import { GRACE_MS, reload, until, wrongFiles } from './harness.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 const VERSIONS = Array.from({ length: 20 }, (_, n) => String(n + 1));
@@ -140,4 +140,34 @@ test('1,000 damaged blobs: the sidecar finds them itself, gives none, and fetche
   expect(status).toMatchObject({
     cache: { scrub: { damaged: 1_000, last_finished_at: expect.any(Number) } },
   });
+});
+
+test('a call that waits for a newer version is not given the old one that is found damaged meanwhile', async () => {
+  upstream.addVersion({ name: 'waits', stage: 'Production', files: filesOf('old') });
+  const before = await startWithScrub();
+  await reload(before.url, 'models:/waits/Production');
+  await before.stop();
+  await damageAll();
+  upstream.addVersion({ name: 'waits', stage: 'Production', files: filesOf('new') });
+  await upstream.setFault('file', { kind: 'silent' });
+  const { url, seen } = await startWithScrub(500);
+  const { outcome, ms } = await reload(url, 'models:/waits/Production', { deadline_s: 2.5 });
+  expect(seen.map(event => event.type)).toContain('blob_damaged');
+  expect(outcome).toMatchObject({ status: 'failed', path: null, warning: { code: 'deadline_exceeded' } });
+  expect(ms).toBeLessThan(2_500 + GRACE_MS);
+});
+
+test('a sidecar notices what `verify` took away: the link and the record follow, and the reason is told', async () => {
+  const sidecar = await startSidecar({ ...upstream.env, SIDECAR_CACHE_DIR: cacheDir });
+  onTestFinished(async () => void (await sidecar.stop()));
+  await reload(sidecar.url, uriOf('1'));
+  await damageAll();
+  await verify();
+  await upstream.setFault('registry', { kind: 'status', status: 503 });
+  const { outcome } = await reload(sidecar.url, uriOf('1'), { deadline_s: 0.3 });
+  expect(outcome).toMatchObject({ status: 'failed', path: null, refreshing: true });
+  const root = join(cacheDir, 'v1');
+  await until(2_000, async () => ((await filesBelow(join(root, 'models'))).length === 0 ? true : null));
+  const record = await readFile(join(root, 'refs/scrub/1.json'), 'utf8');
+  expect(JSON.parse(record)).toMatchObject({ snapshot: null, published: null, confirmed_at: null });
 });
