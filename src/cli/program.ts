@@ -22,7 +22,8 @@ Exit codes:
 In a task that must go on even without a sidecar, write: mlflow-sidecar reload … || true`;
 
 const VERIFY_HELP = `
-What is damaged is moved to state/quarantine in the cache, so that nobody gets it; the next reload fetches it again.
+What is damaged is moved to state/quarantine in the cache, so that nobody gets it. A version of which every content is
+still there is made anew from that; the next reload fetches the others again.
 
 Exit codes: 0 all is well, 1 something is damaged, or it failed, 2 usage or configuration.`;
 

@@ -40,7 +40,9 @@ function tell({ damages, snapshots, modelUris }: Harm, problem: SidecarError | n
 function summaryOf({ files, bytes, damaged }: Scrubbed, ms: number, isMoved: boolean): string {
   const what = `${files} files, ${bytes} bytes in ${(ms / 1_000).toFixed(1)} s`;
   if (damaged === 0) return `✅ All is well: ${what}`;
-  const next = isMoved ? 'The next reload fetches it again.' : 'Not all of it could be taken away.';
+  const next = isMoved
+    ? 'It was taken away; the next reload fetches what was not made anew here.'
+    : 'Not all of it could be taken away.';
   return `❌ Damaged: ${damaged}; read: ${what}. ${next}`;
 }
 

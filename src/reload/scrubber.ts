@@ -115,7 +115,7 @@ export class Scrubber {
       const what = { path, found, sha256, size };
       this.#options.events.emit({ type: 'blob_damaged', ...what, snapshots, modelUris, error });
     }
-    return refs.filter(({ scope }) => scope.own).map(({ uri }) => uri);
+    return refs.filter(({ scope }) => scope.own).map(({ ref }) => ref.uri);
   }
 
   #failed(thrown: unknown): void {

@@ -36,7 +36,7 @@ export class Quarantine {
   }
 
   /** Durable when it resolves. Whoever has files open goes on reading them. */
-  async take(harm: Pick<Harm, 'snapshots' | 'blobs' | 'manifests'>): Promise<void> {
+  async take(harm: Pick<Harm, 'snapshots' | 'blobs' | 'roots'>): Promise<void> {
     await makeDirectory(this.#layout.quarantine, 0o700);
     const forget = await this.#writeIntent(harm.snapshots);
     for (const id of harm.snapshots) await this.#move(this.#layout.snapshot(id));
@@ -44,7 +44,7 @@ export class Quarantine {
     const blobs = harm.blobs.map(sha256 => this.#layout.blob(sha256));
     for (const blob of blobs) await this.#move(blob);
     for (const dir of new Set(blobs.map(dirname))) await sync(dir).catch(unlessAbsent);
-    for (const path of harm.manifests) await this.#dropRecord(path, harm.snapshots);
+    for (const { path } of harm.roots) await this.#dropRecord(path, harm.snapshots);
     await sync(this.#layout.manifests);
     await forget();
   }

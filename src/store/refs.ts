@@ -16,7 +16,8 @@ interface Entry {
 }
 
 export interface Withdrawal {
-  readonly refs: readonly { readonly scope: Scope; readonly uri: ModelUri }[];
+  /** As they were. */
+  readonly refs: readonly Entry[];
   readonly save: () => Promise<void>;
 }
 
@@ -131,9 +132,18 @@ export class Refs {
     const given = [...this.#entries.values()].filter(({ ref }) =>
       this.withdrawn.has(ref.published?.snapshot),
     );
-    const refs = given.map(({ scope, ref }) => ({ scope, uri: ref.uri }));
-    const saves = refs.map(({ scope, uri }) => this.#forget(scope, uri));
-    return { refs, save: async () => void (await Promise.all(saves.map(save => save()))) };
+    const saves = given.map(({ scope, ref }) => this.#forget(scope, ref.uri));
+    return { refs: given, save: async () => void (await Promise.all(saves.map(save => save()))) };
+  }
+
+  /** Takes that back for those whose snapshot was made anew; what was published meanwhile stays. */
+  async restore(refs: Withdrawal['refs']): Promise<void> {
+    for (const { scope, ref, order } of refs) {
+      const { uri, published, confirmedAt } = ref;
+      if (published === null || confirmedAt === null || this.get(scope, uri).published !== null) continue;
+      await this.publish(scope, uri, published, order, confirmedAt);
+      if (ref.refusedAt !== null) this.note(scope, uri, { refusedAt: ref.refusedAt });
+    }
   }
 
   /** Resolves when everything noted so far has been saved, or could not be. */

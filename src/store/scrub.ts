@@ -24,7 +24,7 @@ export interface Harm {
   /** By digest. */
   readonly blobs: readonly string[];
   /** Records of `state/manifests` that name the snapshots. */
-  readonly manifests: readonly string[];
+  readonly roots: readonly StoredRoot[];
   readonly modelUris: readonly string[];
 }
 
@@ -181,7 +181,7 @@ export class Scrub {
       damages,
       snapshots: [...snapshots],
       blobs,
-      manifests: [...new Set(roots.map(root => root.path))],
+      roots: [...new Map(roots.map(root => [root.path, root])).values()],
       modelUris: [...new Set(published.map(ref => ref.uri))],
     });
   }

@@ -38,6 +38,11 @@ export class Snapshots {
     return await this.#build(`${id}-${randomUUID().slice(0, 8)}`, manifest);
   }
 
+  /** Under its name, which was moved away. */
+  async rebuild(id: string, manifest: Manifest): Promise<void> {
+    await this.#build(id, manifest);
+  }
+
   async #build(id: string, manifest: Manifest): Promise<string> {
     const temporary = temporaryName(this.#tmp);
     try {

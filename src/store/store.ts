@@ -12,6 +12,7 @@ import { Layout } from './layout.ts';
 import { Lease, sweepDeadLeases } from './lease.ts';
 import { type FetchedRoot, Manifests } from './manifests.ts';
 import { Quarantine } from './quarantine.ts';
+import { rebuild } from './rebuild.ts';
 import { recoverRefs } from './recover.ts';
 import { Refs, type Withdrawal } from './refs.ts';
 import type { Harm } from './scrub.ts';
@@ -106,7 +107,8 @@ export class Store {
   }
 
   /**
-   * Gives nothing of what is damaged from this moment on, also where it cannot be moved; returns the refs that did.
+   * Gives nothing of what is damaged from this moment on, also where it cannot be moved; returns the refs that did, but
+   * for those whose snapshot could be made anew.
    */
   async quarantine(harm: Harm): Promise<Quarantined> {
     const { refs, save } = this.refs.withdraw(harm.snapshots);
@@ -115,10 +117,20 @@ export class Store {
       await this.#quarantine.take(harm);
       // Not before: a record that names nothing would not keep a restart from finding the snapshot where it was.
       await save();
-      return { refs, problem: null };
+      return { refs: await this.#restore(harm, refs), problem: null };
     } catch (error) {
       return { refs, problem: toSidecarError(error) };
     }
+  }
+
+  /** What can be without MLflow; returns the other refs. */
+  async #restore({ roots }: Harm, refs: Withdrawal['refs']): Promise<Withdrawal['refs']> {
+    const parts = { blobs: this.#staging.blobs, snapshots: this.#snapshots, manifests: this.#manifests };
+    const rebuilt = await rebuild(roots, parts);
+    for (const snapshot of rebuilt) this.refs.withdrawn.readmit(snapshot);
+    const isRebuilt = ({ ref }: (typeof refs)[number]) => rebuilt.has(ref.published?.snapshot ?? '');
+    await this.refs.restore(refs.filter(isRebuilt));
+    return refs.filter(entry => !isRebuilt(entry));
   }
 
   /** Removes what has been in quarantine for long enough. */

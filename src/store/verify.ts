@@ -1,12 +1,16 @@
 import type { Clock } from '../domain/clock.ts';
 import { type SidecarError, toSidecarError } from '../domain/errors.ts';
+import { Blobs } from './blobs.ts';
 import { isThere } from './durable.ts';
 import { Inspector } from './inspect.ts';
 import { Layout } from './layout.ts';
 import { Lease } from './lease.ts';
+import { Manifests } from './manifests.ts';
 import { Pace } from './pace.ts';
 import { Quarantine } from './quarantine.ts';
+import { rebuild } from './rebuild.ts';
 import { type Harm, Scrub, type Scrubbed } from './scrub.ts';
+import { Snapshots } from './snapshots.ts';
 
 export interface VerifyOptions {
   readonly clock: Clock;
@@ -40,6 +44,7 @@ async function verify(
   const take = async (harm: Harm): Promise<void> => {
     if (!(lease instanceof Lease)) throw lease;
     await quarantine?.take(harm);
+    await rebuild(harm.roots, partsOf(layout, lease.dir));
   };
   await quarantine?.finish();
   const inspector = new Inspector({ pace: new Pace(Number.POSITIVE_INFINITY), clock, signal });
@@ -51,4 +56,12 @@ async function verify(
   const scrubbed = await new Scrub({ layout, inspector, onHarm: tell }).run();
   await quarantine?.expire(clock.now());
   return scrubbed;
+}
+
+function partsOf(layout: Layout, tmp: string) {
+  return {
+    blobs: new Blobs(layout, tmp),
+    snapshots: new Snapshots(layout, tmp),
+    manifests: new Manifests(layout, tmp),
+  };
 }

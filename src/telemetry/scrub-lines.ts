@@ -14,7 +14,7 @@ function damaged({ path, sha256, size, found, snapshots, modelUris, error }: Dam
   const uris = modelUris.length === 0 ? 'no model' : modelUris.join(', ');
   const next =
     error === null
-      ? 'It was moved to state/quarantine, and is fetched again.'
+      ? 'It was moved to state/quarantine; what is intact beside it is kept, the rest is fetched again.'
       : `It could not be moved (${errorFields(error).reason}), but this sidecar does not give it any more.`;
   return {
     level: 'error',

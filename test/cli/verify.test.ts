@@ -45,13 +45,25 @@ test('damage ends with 1, is named with its version and its URIs, and is fetched
     `   Version: ${snapshot}`,
     `   Model URIs: ${URI}`,
     expect.stringMatching(
-      /^❌ Damaged: 1; read: \d+ files, \d+ bytes in .* The next reload fetches it again\.$/,
+      /^❌ Damaged: 1; read: \d+ files, \d+ bytes in .* It was taken away; the next reload fetches .*$/,
     ),
     '',
   ]);
   expect(readdirSync(join(cache, 'v1/snapshots'))).toEqual([]);
   expect(readdirSync(join(cache, 'v1/tmp'))).toEqual([]);
   expect((await fetchTo(join(directory(), 'again'))).code).toBe(0);
+  expect(await run(['verify'], env)).toMatchObject({ code: 0 });
+});
+
+test('a version with a file too many is made anew, and its ref goes on pointing to it', async () => {
+  const { cache, env, snapshot } = await filled();
+  writeFileSync(join(cache, 'v1/snapshots', snapshot, 'extra'), 'x');
+  const { code, stdout } = await run(['verify'], env);
+  expect({ code, stdout }).toEqual({
+    code: 1,
+    stdout: expect.stringContaining(`❌ snapshots/${snapshot}/extra does not belong there\n`),
+  });
+  expect(readdirSync(join(cache, 'v1/models/a/Production')).toSorted()).toEqual(['MLmodel', 'model.pkl']);
   expect(await run(['verify'], env)).toMatchObject({ code: 0 });
 });
 

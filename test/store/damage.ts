@@ -6,15 +6,25 @@ import { Pace } from '../../src/store/pace.ts';
 import { type Harm, Scrub, type Scrubbed } from '../../src/store/scrub.ts';
 import type { Store } from '../../src/store/store.ts';
 
-/** What can happen to a file, by what the scrub says of it. */
-export const DAMAGES: Readonly<Record<string, (path: string) => Promise<void>>> = {
+type Damages = Readonly<Record<string, (path: string) => Promise<void>>>;
+
+/** What can happen to a file, and so to the blob that it shares with others, by what the scrub says of it. */
+export const OF_CONTENT: Damages = {
   'holds other bytes, whose sha256 is [0-9a-f]{64}$': flip,
-  'has 3 bytes instead of \\d+$': path => truncate(path, 3),
-  'has \\d+ bytes instead of \\d+$': extend,
+  'has 3 bytes instead of 11$': path => truncate(path, 3),
+  'has 20 bytes instead of 11$': extend,
+};
+
+/** What can happen to a name in a snapshot, while the blob stays as it was. */
+export const OF_NAME: Damages = {
   'is missing$': path => rm(path),
   'is not a file$': async path => {
     await rm(path);
     await mkdir(path);
+  },
+  'holds other bytes, whose sha256 is [0-9a-f]{64}$': async path => {
+    await unshare(path);
+    await flip(path);
   },
 };
 

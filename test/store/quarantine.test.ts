@@ -36,8 +36,8 @@ async function withSharedDamage(): Promise<Shared> {
 describe('a process that dies in the middle of a quarantine gives nothing of it after a restart, whatever it did last', () => {
   /** The disk as each step leaves it. */
   const steps: Readonly<Record<string, Partial<Harm>>> = {
-    'the snapshots were moved': { blobs: [], manifests: [] },
-    'the blob was moved too': { manifests: [] },
+    'the snapshots were moved': { blobs: [], roots: [] },
+    'the blob was moved too': { roots: [] },
     'the records of the manifests were removed too': {},
   };
   test.each(Object.entries(steps))('%s', async (_step, left) => {
@@ -59,7 +59,7 @@ describe('a process that dies in the middle of a quarantine gives nothing of it 
     await new Quarantine(layout, layout.tmp).take({
       snapshots: snapshots.slice(0, 1),
       blobs: [],
-      manifests: [],
+      roots: [],
     });
     await writeFile(join(layout.quarantine, 'intent-1.json'), text);
     const after = await reopen(before);

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import type { Published } from '../../src/store/ref-record.ts';
-import { DAMAGES, fileIn, flip, scrub, unshare } from './damage.ts';
+import { fileIn, flip, OF_CONTENT, OF_NAME, scrub, unshare } from './damage.ts';
 import { commitAll, fetched, filesBelow, type Opened, OWN, openStore, reopen } from './support.ts';
 
 const URI = parseModelUri('models:/churn/Production');
@@ -53,7 +53,7 @@ test('a cache without damage is read once, shared files included, and nothing ch
 });
 
 describe('a damaged file of a snapshot: nobody gets it any more, and it is fetched as if never there', () => {
-  test.each(Object.entries(DAMAGES))('that %s', async (found, damage) => {
+  test.each(Object.entries(OF_CONTENT))('that %s', async (found, damage) => {
     const opened = await withOneVersion();
     const { store, published } = opened;
     await damage(fileIn(store, published.snapshot, 'MLmodel'));
@@ -79,22 +79,58 @@ describe('a damaged file of a snapshot: nobody gets it any more, and it is fetch
     expect(await readFile(join(opened.dir, LINK, 'MLmodel'), 'utf8')).toBe('version: 1\n');
     expect(await scrub(store)).toMatchObject({ damaged: 0 });
   });
+});
 
-  test('that does not belong there', async () => {
+describe('damage in a snapshot alone: it is made anew from its blobs, without MLflow', () => {
+  /** The same snapshot is published as before, and whole. */
+  async function expectRebuilt(opened: Filled, path: string): Promise<void> {
+    const { dir, store, published } = opened;
+    const before = store.refs.get(OWN, URI);
+    const { damaged, harms } = await scrub(store);
+    expect(damaged).toBe(1);
+    expect(harms[0]).toMatchObject({ snapshots: [published.snapshot], blobs: [] });
+    expect(harms[0]?.damages[0]?.path).toBe(`snapshots/${published.snapshot}/${path}`);
+    expect(store.refs.get(OWN, URI)).toEqual(before);
+    expect(await readdir(store.layout.quarantine)).toEqual([published.snapshot]);
+    expect(await filesBelow(join(dir, LINK))).toEqual(['MLmodel', 'data/model.pkl']);
+    expect(await readFile(join(dir, LINK, 'MLmodel'), 'utf8')).toBe('version: 1\n');
+    expect(await store.find(OWN, [published.version.source])).not.toBeNull();
+    expect(await scrub(store)).toMatchObject({ damaged: 0 });
+    expect((await reopen(opened)).store.refs.get(OWN, URI)).toEqual(before);
+  }
+
+  test.each(Object.entries(OF_NAME))('a file that %s', async (_found, damage) => {
     const opened = await withOneVersion();
-    const { store, published } = opened;
-    await mkdir(fileIn(store, published.snapshot, 'data/deep'));
-    await writeFile(fileIn(store, published.snapshot, 'data/deep/extra'), 'x');
-    const { harms } = await scrub(store);
-    expect(harms[0]?.damages).toEqual([
-      {
-        path: `snapshots/${published.snapshot}/data/deep/extra`,
-        expected: null,
-        found: 'does not belong there',
-      },
-    ]);
-    expect(harms[0]?.blobs).toEqual([]);
-    await expectGone(opened);
+    await damage(fileIn(opened.store, opened.published.snapshot, 'MLmodel'));
+    await expectRebuilt(opened, 'MLmodel');
+  });
+
+  test('a file that does not belong there', async () => {
+    const opened = await withOneVersion();
+    await mkdir(fileIn(opened.store, opened.published.snapshot, 'data/__pycache__'));
+    await writeFile(fileIn(opened.store, opened.published.snapshot, 'data/__pycache__/extra.pyc'), 'x');
+    await expectRebuilt(opened, 'data/__pycache__/extra.pyc');
+  });
+
+  test('what is published meanwhile stays', async () => {
+    const { store, published } = await withOneVersion();
+    const newer = await fetched(store, '2');
+    await rm(fileIn(store, published.snapshot, 'MLmodel'));
+    await scrub(store, undefined, async harm => {
+      const done = store.quarantine(harm);
+      await store.refs.publish(OWN, URI, newer, 2, Date.now());
+      await done;
+    });
+    expect(store.refs.get(OWN, URI).published).toEqual(newer);
+  });
+
+  test('one that was not confirmed lately, or refused, is so still', async () => {
+    const { store, published } = await withOneVersion();
+    await store.refs.publish(OWN, URI, published, 2, 1_000);
+    store.refs.note(OWN, URI, { refusedAt: 2_000 });
+    await rm(fileIn(store, published.snapshot, 'MLmodel'));
+    await scrub(store);
+    expect(store.refs.get(OWN, URI)).toMatchObject({ published, confirmedAt: 1_000, refusedAt: 2_000 });
   });
 });
 
@@ -137,17 +173,6 @@ describe('a blob that is damaged', () => {
     expect(files).toBeGreaterThanOrEqual(4);
     expect(store.refs.get(OWN, URI).published).toEqual(published);
     expect(await filesBelow(store.layout.blobs)).toHaveLength(1);
-  });
-
-  test('stays where only the copy in a snapshot is damaged', async () => {
-    const opened = await withOneVersion();
-    const { store, published } = opened;
-    await unshare(fileIn(store, published.snapshot, 'MLmodel'));
-    await flip(fileIn(store, published.snapshot, 'MLmodel'));
-    const { harms } = await scrub(store);
-    expect(harms).toMatchObject([{ snapshots: [published.snapshot], blobs: [] }]);
-    expect(await filesBelow(store.layout.blobs)).toHaveLength(2);
-    await expectGone(opened);
   });
 });
 
