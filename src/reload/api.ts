@@ -66,7 +66,7 @@ export interface CacheState {
   readonly scrub: ScrubState | null;
 }
 
-export interface ScrubState {
+interface ScrubState {
   /** Seconds since 1970. */
   readonly last_finished_at: number;
   readonly files: number;

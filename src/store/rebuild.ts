@@ -1,6 +1,6 @@
 import type { Blobs } from './blobs.ts';
-import type { StoredRoot } from './inventory.ts';
 import type { Manifests } from './manifests.ts';
+import type { StoredRoot } from './on-disk.ts';
 import type { Snapshots } from './snapshots.ts';
 
 interface Parts {

@@ -3,9 +3,9 @@ import { join, relative } from 'node:path';
 import type { ManifestFile } from '../domain/manifest.ts';
 import { manifestOf } from '../domain/manifest.ts';
 import { type Inspector, identityOf, wordsFor } from './inspect.ts';
-import { blobsIn, publishedIn, rootsIn, type StoredRef, type StoredRoot } from './inventory.ts';
 import type { Layout } from './layout.ts';
 import { readManifest } from './manifests.ts';
+import { blobsIn, publishedIn, rootsIn, type StoredRef, type StoredRoot } from './on-disk.ts';
 
 /** One file that is not as it should be. */
 export interface Damage {
