@@ -8,7 +8,8 @@ import { Inspector } from '../store/inspect.ts';
 import { Pace } from '../store/pace.ts';
 import { type Harm, Scrub } from '../store/scrub.ts';
 import type { Store } from '../store/store.ts';
-import type { Repair } from './repair.ts';
+import type { DeadlineReloader } from './reloader.ts';
+import { Repair } from './repair.ts';
 
 /** A whole default cache (20 GiB) in about 45 min; a hundredth to a tenth of what disks give. */
 const BYTES_PER_SECOND = 8 * 1024 * 1024;
@@ -23,11 +24,11 @@ export interface ScrubberOptions {
   readonly cache: Cache;
   /** Whether this process is the one that looks after the cache. */
   readonly isOwner: () => boolean;
-  readonly repair: Repair;
+  readonly reloader: Pick<DeadlineReloader, 'renew'>;
   readonly clock: Clock;
   readonly events: EventBus;
   /** Milliseconds from the start to the first pass. */
-  readonly firstAfterMs?: number | undefined;
+  readonly scrubAfterMs?: number | undefined;
   readonly bytesPerSecond?: number;
 }
 
@@ -48,6 +49,7 @@ export class Scrubber {
   readonly #options: ScrubberOptions;
   readonly #stopping = new AbortController();
   readonly #startedAt: number;
+  readonly #repair: Repair;
   #begunAt: number | null = null;
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> = Promise.resolve();
@@ -55,12 +57,13 @@ export class Scrubber {
   constructor(options: ScrubberOptions) {
     this.#options = options;
     this.#startedAt = options.clock.monotonic();
+    this.#repair = new Repair(options.reloader);
   }
 
   start(): void {
-    const { clock, firstAfterMs = FIRST_AFTER_MS } = this.#options;
+    const { clock, scrubAfterMs = FIRST_AFTER_MS } = this.#options;
     const times = { startedAt: this.#startedAt, begunAt: this.#begunAt };
-    this.#arm(msToNextPass(times, firstAfterMs, clock.monotonic()));
+    this.#arm(msToNextPass(times, scrubAfterMs, clock.monotonic()));
   }
 
   async stop(): Promise<void> {
@@ -91,14 +94,14 @@ export class Scrubber {
 
   /** One pass; resolves when what it found has been fetched again, or could not be. */
   async pass(store: Store): Promise<void> {
-    const { clock, events, repair, bytesPerSecond = BYTES_PER_SECOND } = this.#options;
+    const { clock, events, bytesPerSecond = BYTES_PER_SECOND } = this.#options;
     const begunAt = clock.monotonic();
-    const repairs = [repair.retry()];
+    const repairs = [this.#repair.retry()];
     const pace = new Pace(bytesPerSecond);
     const inspector = new Inspector({ pace, clock, signal: this.#stopping.signal });
     const onHarm = async (harm: Harm): Promise<void> => {
       const uris = await this.#quarantine(this.#options.cache.opened ?? store, harm);
-      repairs.push(repair.repair(uris));
+      repairs.push(this.#repair.repair(uris));
     };
     const scrubbed = await new Scrub({ layout: store.layout, inspector, onHarm }).run();
     await store.expireQuarantine(clock.now());

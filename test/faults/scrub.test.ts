@@ -41,6 +41,11 @@ function filesOf(version: string): Files {
   return Object.fromEntries(contents);
 }
 
+/** Its breaker stays closed: what is cached is the question here. */
+function envOfSidecar(): Readonly<Record<string, string>> {
+  return { ...upstream.env, SIDECAR_CACHE_DIR: cacheDir, SIDECAR_BREAKER_FAILURES: '1000' };
+}
+
 const uriOf = (version: string): string => `models:/scrub/${version}`;
 
 /** A thousand blobs, every second one by a bit, the others by their end. */
@@ -72,7 +77,7 @@ function verify(): Promise<{ readonly code: number; readonly stdout: string }> {
 }
 
 test('1,000 damaged blobs: after `verify` beside the sidecar none is given, and each is repaired once MLflow is up', async () => {
-  const sidecar = await startSidecar({ ...upstream.env, SIDECAR_CACHE_DIR: cacheDir });
+  const sidecar = await startSidecar(envOfSidecar());
   onTestFinished(async () => void (await sidecar.stop()));
   for (const version of VERSIONS) await reload(sidecar.url, uriOf(version));
   expect(await verify()).toMatchObject({
@@ -101,7 +106,7 @@ test('1,000 damaged blobs: after `verify` beside the sidecar none is given, and 
 async function startWithScrub(scrubAfterMs?: number) {
   const { options } = loadOptions({
     flags: {},
-    env: { ...upstream.env, SIDECAR_CACHE_DIR: cacheDir, SIDECAR_PORT: '0' },
+    env: { ...envOfSidecar(), SIDECAR_PORT: '0' },
   });
   if (options === null) throw new Error('the options are wrong');
   const seen: SidecarEvent[] = [];
@@ -158,7 +163,7 @@ test('a call that waits for a newer version is not given the old one that is fou
 });
 
 test('a sidecar notices what `verify` took away: the link and the record follow, and the reason is told', async () => {
-  const sidecar = await startSidecar({ ...upstream.env, SIDECAR_CACHE_DIR: cacheDir });
+  const sidecar = await startSidecar(envOfSidecar());
   onTestFinished(async () => void (await sidecar.stop()));
   await reload(sidecar.url, uriOf('1'));
   await damageAll();

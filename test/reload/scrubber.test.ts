@@ -5,9 +5,8 @@ import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/domain/clock.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { manifestOf } from '../../src/domain/manifest.ts';
-import { formatModelUri, parseModelUri } from '../../src/domain/model-uri.ts';
+import { formatModelUri, type ModelUri, parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
-import { Repair } from '../../src/reload/repair.ts';
 import { msToNextPass, Scrubber } from '../../src/reload/scrubber.ts';
 import { Cache } from '../../src/store/cache.ts';
 import { VERSION } from './support.ts';
@@ -54,8 +53,8 @@ async function filled() {
   const published = { version: VERSION, snapshot, digest: manifest.digest, files: 1, bytes: 9 };
   for (const scope of [OWN, CALLERS]) await store.refs.publish(scope, URI, published, 1, Date.now());
   const renewed: string[] = [];
-  const repair = new Repair({ renew: async uri => void renewed.push(formatModelUri(uri)) });
-  const options = { cache, isOwner: () => true, repair, clock: systemClock, events };
+  const reloader = { renew: async (uri: ModelUri) => void renewed.push(formatModelUri(uri)) };
+  const options = { cache, isOwner: () => true, reloader, clock: systemClock, events };
   const damage = async (): Promise<void> => {
     const path = join(store.layout.snapshot(snapshot), 'MLmodel');
     await chmod(path, 0o644);
@@ -102,13 +101,13 @@ test('it is slow on purpose', async () => {
 
 test('a pass begins by itself, and ends at once when the process does', async () => {
   const { seen, options } = await filled();
-  const slow = new Scrubber({ ...options, firstAfterMs: 0, bytesPerSecond: 1 });
+  const slow = new Scrubber({ ...options, scrubAfterMs: 0, bytesPerSecond: 1 });
   slow.start();
   await new Promise(resolve => setTimeout(resolve, 100));
   const startedAt = performance.now();
   await slow.stop();
   expect(performance.now() - startedAt).toBeLessThan(900);
-  const quick = new Scrubber({ ...options, firstAfterMs: 0 });
+  const quick = new Scrubber({ ...options, scrubAfterMs: 0 });
   quick.start();
   onTestFinished(() => quick.stop());
   await expect.poll(() => seen.filter(event => event.type === 'scrub_finished')).toHaveLength(1);
@@ -123,7 +122,7 @@ test('a process that does not own the cache leaves it alone', async () => {
     asked++;
     return false;
   };
-  const scrubber = new Scrubber({ ...options, isOwner, firstAfterMs: 0 });
+  const scrubber = new Scrubber({ ...options, isOwner, scrubAfterMs: 0 });
   scrubber.start();
   onTestFinished(() => scrubber.stop());
   await expect.poll(() => asked).toBe(1);
