@@ -12,6 +12,7 @@ import type { Outcome } from './domain/outcome.ts';
 import { scopeOf } from './domain/scope.ts';
 import { createHttpApp } from './http/app.ts';
 import { createHttpServer } from './http/server.ts';
+import { within } from './policy/abort.ts';
 import type { Breaker } from './policy/breaker.ts';
 import type { BreakerLimits } from './policy/breaker-rules.ts';
 import { RegistryClient } from './registry/client.ts';
@@ -27,6 +28,7 @@ import { Cache } from './store/cache.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 import { Circuits } from './upstream/circuits.ts';
 import { Credentials } from './upstream/credentials.ts';
+import { systemNames } from './upstream/dns-system.ts';
 import { HealthProbe } from './upstream/health.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
 import { Transport } from './upstream/transport.ts';
@@ -35,13 +37,20 @@ import { Transport } from './upstream/transport.ts';
 const PROGRESS_FLOOR = { bytesPerSecond: 64 * 1024, windowS: 30 };
 
 const IDLE_CHECK_MS = 20;
+/** Callers that come at once, such as a DAG's mapped tasks, wait in the system rather than for its next try to connect. */
+const BACKLOG = 1_024;
+/** A disk that hangs at the start must not keep the process from saying so. */
+const OPEN_WAIT_MS = 5_000;
 
 const OURSELVES: Caller = { requestId: '', airflow: {}, authorization: null };
 
 export interface RunningApp {
   readonly url: string;
-  /** Stops listening, ends the work under way and leaves nothing torn; in a hurry once `signal` aborts. */
-  stop(signal: AbortSignal): Promise<void>;
+  /**
+   * Stops listening, ends the work under way and leaves nothing torn; in a hurry once `signal` aborts.
+   * @returns whether all of it ended; what hangs on the disk does not
+   */
+  stop(signal: AbortSignal): Promise<boolean>;
 }
 
 export interface FetchLimits {
@@ -56,7 +65,7 @@ interface Core {
   readonly cache: Cache;
   /** Ends the work under way. */
   readonly abort: (reason: Error) => void;
-  readonly close: () => Promise<void>;
+  readonly close: () => Promise<boolean>;
 }
 
 /**
@@ -68,7 +77,7 @@ export async function startApp(
   events: EventBus,
   scrubAfterMs?: number,
 ): Promise<RunningApp> {
-  const core = await createCore(options, events);
+  const core = await createCore(options, events, OPEN_WAIT_MS);
   const { cache, reloader } = core;
   const scrubber = new Scrubber({ cache, reloader, isOwner: () => true, clock, events, scrubAfterMs });
   const metrics = metricsOf(core, options, events);
@@ -82,9 +91,9 @@ export async function startApp(
     version: packageVersion(),
     metrics: metrics.scrape,
   });
-  const server = createHttpServer(app);
+  const server = createHttpServer(app, events);
   try {
-    server.listen(options.port, options.host);
+    server.listen(options.port, options.host, BACKLOG);
     await once(server, 'listening');
     server.once('close', metrics.close);
   } catch (error) {
@@ -92,8 +101,8 @@ export async function startApp(
     throw error;
   }
   scrubber.start();
-  const stopAll = (signal: AbortSignal) => Promise.all([scrubber.stop(), stop(server, core, signal)]);
-  return { url: urlOf(server, options.host), stop: async signal => void (await stopAll(signal)) };
+  const stopAll = (signal: AbortSignal) => Promise.all([stop(server, core, signal), scrubber.stop()]);
+  return { url: urlOf(server, options.host), stop: async signal => (await stopAll(signal))[0] };
 }
 
 function metricsOf({ catalog, reloader }: Core, options: Options, events: EventBus): Metrics {
@@ -117,7 +126,7 @@ export async function fetchOnce(
   { deadlineMs, signal }: FetchLimits,
   events: EventBus,
 ): Promise<{ readonly outcome: Outcome }> {
-  const core = await createCore(options, events);
+  const core = await createCore(options, events, deadlineMs);
   const interrupt = () => core.abort(signal.reason);
   signal.addEventListener('abort', interrupt, { once: true });
   try {
@@ -138,12 +147,16 @@ export async function fetchOnce(
   }
 }
 
-async function createCore(options: Options, events: EventBus): Promise<Core> {
+async function createCore(options: Options, events: EventBus, openWaitMs: number): Promise<Core> {
   const { mlflow } = options;
   const { workspace, registryUri, trackingUri } = mlflow;
   const stopping = new AbortController();
+  const names = systemNames();
   // Apart, so that downloads that hang hold no connection that a question to the registry needs.
-  const [questions, downloads] = await Promise.all([Transport.open(mlflow), Transport.open(mlflow)]);
+  const [questions, downloads] = await Promise.all([
+    Transport.open(mlflow, names),
+    Transport.open(mlflow, names),
+  ]);
   const trustedOrigins = new Set([trackingUri, registryUri].map(uri => new URL(uri).origin));
   const credentials = new Credentials(mlflow.credentials);
   const over = (transport: Transport) =>
@@ -168,7 +181,7 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
     stop: stopping.signal,
   });
   const cache = new Cache({ dir: cacheDir, own: scopeOf(registryUri, workspace, null), clock, events });
-  await cache.open();
+  await within(openWaitMs, cache.open());
   const pipeline = new Pipeline({ registry, fetcher, watch, clock, events, stop: stopping.signal });
   const shared = { watch, registryUri, workspace, clock, events };
   const store = () => cache.store();
@@ -183,7 +196,7 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
       );
       await Promise.all([questions.close(), downloads.close()]);
       circuits.close();
-      await cache.close();
+      return await cache.close();
     },
   };
 }
@@ -213,19 +226,20 @@ function askedServers(
   };
 }
 
-async function stop(server: Server, core: Core, signal: AbortSignal): Promise<void> {
+async function stop(server: Server, core: Core, signal: AbortSignal): Promise<boolean> {
   const hurry = () => server.closeAllConnections();
   signal.addEventListener('abort', hurry, { once: true });
   const closed = once(server, 'close');
   server.close();
   // Callers that wait are answered by it: their runs fail at once.
-  await core.close();
+  const isWhole = await core.close();
   // A kept-alive connection is idle only once its last answer is out.
   const closeIdle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   if (signal.aborted) hurry();
   await closed;
   clearInterval(closeIdle);
   signal.removeEventListener('abort', hurry);
+  return isWhole;
 }
 
 function urlOf(server: Server, host: string): string {

@@ -65,6 +65,12 @@ export type SidecarEvent =
       readonly error: Error;
     }
   | {
+      readonly type: 'requests_shed';
+      /** Requests that were refused since this was last told. */
+      readonly count: number;
+      readonly error: Error;
+    }
+  | {
       readonly type: 'cache_recovered';
       readonly refs: number;
       readonly swept: number;

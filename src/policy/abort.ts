@@ -40,9 +40,6 @@ export async function delay(ms: number, ...signals: readonly AbortSignal[]): Pro
   }
 }
 
-/** A healthy disk looks a name up in far less; one that hangs holds nobody up for longer than a deadline's tolerance. */
-export const DISK_WAIT_MS = 200;
-
 export const TOO_LATE = Symbol('too late');
 
 /** What `promise` gives, or `TOO_LATE` after `ms` milliseconds. The work behind the promise goes on. */

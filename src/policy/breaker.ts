@@ -95,9 +95,14 @@ export class Breaker {
   /**
    * Lets `work` begin, and learns from how it ends. Its trial, where it is one, must end by itself in time.
    * @param signal what ends the work from outside, which says nothing about the server
+   * @param isNeutral whether a result says nothing about the server either
    * @throws SidecarError `circuit_open`, or what `work` throws
    */
-  async run<T>(signal: AbortSignal, work: (trial: Trial | null) => Promise<T>): Promise<T> {
+  async run<T>(
+    signal: AbortSignal,
+    work: (trial: Trial | null) => Promise<T>,
+    isNeutral: (result: T) => boolean = () => false,
+  ): Promise<T> {
     const circuit = this.#now();
     if (!admits(circuit)) throw this.#refused();
     this.#become(begun(circuit), null);
@@ -108,7 +113,7 @@ export class Breaker {
         state === 'closed'
           ? await this.#throughGate(() => work(null))
           : await work({ succeeded: () => end('success', null) });
-      end('success', null);
+      end(isNeutral(result) ? 'neutral' : 'success', null);
       return result;
     } catch (thrown) {
       const error = signal.aborted ? toSidecarError(signal.reason) : toSidecarError(thrown);

@@ -12,9 +12,11 @@ export interface RetryPlan {
   readonly budgetMs: number;
 }
 
-export interface RetryHooks {
+export interface RetryHooks<T = unknown> {
   /** Of the server that is asked: it may refuse a try, and learns how each ends. */
   readonly breaker?: Breaker | undefined;
+  /** Whether a result tells the breaker nothing, such as a definite no. */
+  readonly isNeutral?: (result: T) => boolean;
   readonly isTransient: (error: SidecarError) => boolean;
   readonly timeoutError: (ms: number) => SidecarError;
   /** `retryInMs` is null where no further try follows. */
@@ -28,7 +30,7 @@ export interface RetryHooks {
  */
 export async function retry<T>(
   plan: RetryPlan,
-  hooks: RetryHooks,
+  hooks: RetryHooks<T>,
   signal: AbortSignal,
   work: (signal: AbortSignal, attempt: number, trial: Trial | null) => Promise<T>,
 ): Promise<T> {
@@ -38,7 +40,7 @@ export async function retry<T>(
   return await withTimeout(plan.budgetMs, signal, overBudget, async budget => {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await guarded(hooks.breaker, budget, trial =>
+        return await guarded(hooks, budget, trial =>
           withTimeout(plan.tryTimeoutMs, budget, tooSlow, inner => work(inner, attempt, trial)),
         );
       } catch (error) {
@@ -56,11 +58,11 @@ export async function retry<T>(
 }
 
 async function guarded<T>(
-  breaker: Breaker | undefined,
+  { breaker, isNeutral }: RetryHooks<T>,
   signal: AbortSignal,
   work: (trial: Trial | null) => Promise<T>,
 ): Promise<T> {
-  return breaker === undefined ? await work(null) : await breaker.run(signal, work);
+  return breaker === undefined ? await work(null) : await breaker.run(signal, work, isNeutral);
 }
 
 async function pause(
@@ -78,7 +80,7 @@ async function pause(
 
 function waitBeforeNext(
   plan: RetryPlan,
-  hooks: RetryHooks,
+  hooks: Pick<RetryHooks, 'breaker' | 'isTransient'>,
   attempt: number,
   error: SidecarError,
 ): number | null {

@@ -113,6 +113,7 @@ export class RegistryClient {
   #hooks(question: Question, call: RegistryCall) {
     return {
       breaker: this.#options.breaker,
+      isNeutral: ({ status }: JsonAnswer) => status >= 400,
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
       timeoutError: (ms: number) =>
         new SidecarError('mlflow_timeout', `${this.#who} did not answer within ${ms / 1_000} s.`),

@@ -5,7 +5,6 @@ import type { EventBus, Fetched, Origin, Phases } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import { isSameVersion } from '../domain/version.ts';
-import { DISK_WAIT_MS, within } from '../policy/abort.ts';
 import type { RegistryCall } from '../registry/client.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Resolution } from '../registry/resolution.ts';
@@ -87,9 +86,10 @@ export class Pipeline {
    * @returns false where the snapshot was found damaged meanwhile
    */
   async #confirm(store: Store, job: Job, published: Published, order: number): Promise<boolean> {
-    const { refs } = store;
+    const { refs, disk } = store;
     const now = this.#options.clock.now();
-    const isShown = await within(DISK_WAIT_MS, refs.isShown(job.scope, job.uri));
+    const question = `shown ${job.scope.id} ${formatModelUri(job.uri)}`;
+    const isShown = await disk.ask(question, () => refs.isShown(job.scope, job.uri));
     if (isShown === false && !(await store.hasSnapshot(published.snapshot)))
       refs.unpublish(job.scope, job.uri);
     else if (refs.withdrawn.has(published.snapshot)) return false;

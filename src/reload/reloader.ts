@@ -5,7 +5,7 @@ import type { EventBus } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import { type Outcome, worstBreaker } from '../domain/outcome.ts';
 import { type Scope, scopeOf } from '../domain/scope.ts';
-import { DISK_WAIT_MS, TOO_LATE, within } from '../policy/abort.ts';
+import { TOO_LATE, within } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import type { Ref } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
@@ -118,7 +118,7 @@ export class DeadlineReloader implements Reloader {
   async #existing(store: Store, scope: Scope, { uri }: ReloadRequest): Promise<Ref> {
     const { published } = store.refs.get(scope, uri);
     if (published === null) return store.refs.get(scope, uri);
-    const there = await within(DISK_WAIT_MS, store.hasSnapshot(published.snapshot));
+    const there = await store.disk.ask(published.snapshot, () => store.hasSnapshot(published.snapshot));
     if (there === false) store.refs.unpublish(scope, uri);
     return store.refs.get(scope, uri);
   }

@@ -2,9 +2,14 @@ import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Scope } from '../domain/scope.ts';
+import { TOO_LATE, within } from '../policy/abort.ts';
 import { Store } from './store.ts';
 
 const RETRY_MS = 5_000;
+/** How often the disk is asked whether it answers, so that it is noticed also where nobody calls. */
+const WATCH_MS = 1_000;
+/** For what was noted last, and for the lease; a disk that hangs is not waited for. */
+const CLOSE_MS = 2_000;
 
 export interface CacheOptions {
   readonly dir: string;
@@ -20,6 +25,8 @@ export class Cache {
   #problem: SidecarError | null = null;
   #retry: NodeJS.Timeout | null = null;
   #closed = false;
+  #watch: NodeJS.Timeout | null = null;
+  #hung = false;
 
   constructor(options: CacheOptions) {
     this.#options = options;
@@ -37,10 +44,28 @@ export class Cache {
       await forgetDamaged(this.#store, store);
       await this.#store?.close();
       this.#store = store;
+      this.#watch ??= setInterval(() => void this.#look(this.#store ?? store), WATCH_MS).unref();
       this.#judge(store.problem);
     } catch (error) {
       this.#judge(toSidecarError(error));
     }
+  }
+
+  /** Notes, while nobody calls too, whether the disk hangs. */
+  async #look(store: Store): Promise<void> {
+    const isHung = (await store.isThere()) === TOO_LATE;
+    if (isHung && !this.#hung) this.#options.events.emit({ type: 'cache_unusable', error: this.#hangs() });
+    this.#hung = isHung;
+  }
+
+  #hangs(): SidecarError {
+    return new SidecarError(
+      'internal',
+      `The disk of the cache directory ${this.#options.dir} does not answer.`,
+      {
+        hint: 'What is in memory is given. Look at the file system of SIDECAR_CACHE_DIR.',
+      },
+    );
   }
 
   #judge(problem: SidecarError | null): void {
@@ -66,14 +91,17 @@ export class Cache {
 
   /** Why nothing can be written, and what to do; null where all is well. */
   get problem(): string | null {
-    if (this.#problem !== null) return [this.#problem.message, this.#problem.hint ?? ''].join(' ').trim();
+    const problem = this.#store?.disk.isHanging ? this.#hangs() : this.#problem;
+    if (problem !== null) return [problem.message, problem.hint ?? ''].join(' ').trim();
     return this.#store === null ? 'The cache directory is not open yet.' : null;
   }
 
-  async close(): Promise<void> {
+  /** Whether everything came to its end; what hangs on the disk goes on. */
+  async close(): Promise<boolean> {
     this.#closed = true;
     if (this.#retry !== null) clearTimeout(this.#retry);
-    await this.#store?.close();
+    if (this.#watch !== null) clearInterval(this.#watch);
+    return this.#store === null || (await within(CLOSE_MS, this.#store.close())) !== TOO_LATE;
   }
 }
 

@@ -3,6 +3,7 @@ import { dirname, relative } from 'node:path';
 import type { SidecarError } from '../domain/errors.ts';
 import { formatModelUri, type ModelUri, refKey } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
+import { BackgroundSaves } from './background-saves.ts';
 import { isThere, makeDirectory, readIfThere, removeLink, replaceLink, writeFileDurably } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { type Published, parseRef, type Ref, serializeRef } from './ref-record.ts';
@@ -34,6 +35,7 @@ export class Refs {
   readonly #writing = new Map<string, Promise<void>>();
   readonly #unsaved = new Set<string>();
   readonly withdrawn = new Withdrawn();
+  readonly #saves = new BackgroundSaves();
 
   /** @param readOnly why nothing can be written; null where it can */
   constructor(
@@ -148,6 +150,7 @@ export class Refs {
 
   /** Resolves when everything noted so far has been saved, or could not be. */
   async flush(): Promise<void> {
+    this.#saves.hurry();
     await Promise.all(this.#writing.values());
   }
 
@@ -160,10 +163,16 @@ export class Refs {
     this.#entries.set(key, { scope, ref, order });
     if (this.#readOnly !== null || this.#unsaved.has(key)) return;
     this.#unsaved.add(key);
-    this.#exclusively(key, async () => {
+    this.#saves.schedule(key, () => this.#save(scope, ref.uri));
+  }
+
+  #save(scope: Scope, uri: ModelUri): void {
+    this.#exclusively(keyOf(scope, uri), async key => {
       this.#unsaved.delete(key);
-      await this.#adoptNewer(scope, ref.uri);
-      await this.#write(scope, this.get(scope, ref.uri));
+      await this.#saves.save(async () => {
+        await this.#adoptNewer(scope, uri);
+        await this.#write(scope, this.get(scope, uri));
+      });
     }).catch(this.#onWriteError);
   }
 
@@ -189,10 +198,11 @@ export class Refs {
   async #adoptNewer(scope: Scope, uri: ModelUri): Promise<void> {
     const text = await readIfThere(this.#layout.record(scope, refKey(uri)));
     const found = text === null ? null : parseRef(text);
-    const ours = this.get(scope, uri);
-    if (found?.scopeId !== scope.id || (found.ref.confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
+    if (found?.scopeId !== scope.id) return;
     const { published, confirmedAt } = found.ref;
-    if (published !== null && !(await isThere(this.#layout.snapshot(published.snapshot)))) return;
+    const isGone = published !== null && !(await isThere(this.#layout.snapshot(published.snapshot)));
+    const ours = this.get(scope, uri);
+    if (isGone || (confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
     if (this.withdrawn.has(published?.snapshot)) return;
     const ref = { ...ours, published, confirmedAt };
     this.#entries.set(keyOf(scope, uri), { scope, ref, order: this.#order(keyOf(scope, uri)) });

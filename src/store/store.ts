@@ -5,6 +5,8 @@ import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
+import type { TOO_LATE } from '../policy/abort.ts';
+import { DiskWatch } from '../policy/disk-watch.ts';
 import { Blobs } from './blobs.ts';
 import { makeDirectory } from './durable.ts';
 import { type Intake, Staging } from './intake.ts';
@@ -24,6 +26,8 @@ const SWEEP_MS = 60_000;
 export class Store {
   readonly layout: Layout;
   readonly refs: Refs;
+  /** For questions that callers wait for. */
+  readonly disk: DiskWatch;
   /** Why nothing can be written; null where it can. */
   readonly problem: SidecarError | null;
   readonly #lease: Lease | null;
@@ -35,6 +39,7 @@ export class Store {
 
   private constructor(layout: Layout, access: Access, clock: Clock, events: EventBus) {
     this.layout = layout;
+    this.disk = new DiskWatch(clock);
     this.problem = access.problem;
     this.#lease = access.lease;
     const tmp = access.lease?.dir ?? layout.tmp;
@@ -140,6 +145,16 @@ export class Store {
 
   async hasSnapshot(id: string): Promise<boolean> {
     return await this.#snapshots.has(id);
+  }
+
+  /** Whether the disk still answers. */
+  async isThere(): Promise<boolean | typeof TOO_LATE> {
+    const look = () =>
+      reach(this.layout.root).then(
+        () => true,
+        () => false,
+      );
+    return await this.disk.ask('root', look);
   }
 
   async close(): Promise<void> {

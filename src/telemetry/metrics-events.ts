@@ -12,6 +12,9 @@ const PHASE_BUCKETS = [0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600, 
 /** A minute to a month; a week is the oldest that is given by default. */
 const AGE_BUCKETS = [60, 300, 900, 3_600, 21_600, 86_400, 172_800, 345_600, 604_800, 2_592_000];
 
+/** Registries name the hosts of artifacts. */
+const MAX_HOSTS = 100;
+
 type Of<T extends SidecarEvent['type']> = SidecarEvent & { readonly type: T };
 
 /** Counts what happens. No label comes from outside but a model's name, and that from a bounded set. */
@@ -19,6 +22,7 @@ export function countEvents(set: MetricSet, events: EventBus, labels: ModelLabel
   const reloads = new Reloads(set, labels);
   const runs = new Runs(set);
   const failures = new Failures(set);
+  const transitions = new Transitions(set);
   events.subscribe(event => {
     switch (event.type) {
       case 'reload_finished':
@@ -30,6 +34,8 @@ export function countEvents(set: MetricSet, events: EventBus, labels: ModelLabel
         return failures.countTry(event);
       case 'request_refused':
         return failures.countRefusal(event);
+      case 'breaker_changed':
+        return transitions.count(event);
     }
   });
 }
@@ -143,6 +149,24 @@ class Failures {
 
   countRefusal({ error }: Of<'request_refused'>): void {
     this.#refused.inc({ code: codeOf(error) });
+  }
+}
+
+class Transitions {
+  readonly #total: Counter<'name' | 'host' | 'to'>;
+  readonly #hosts = new Set<string>();
+
+  constructor(set: MetricSet) {
+    this.#total = set.counter(
+      'mlflow_sidecar_breaker_transitions_total',
+      'Changes of the circuit breakers’ states.',
+      ['name', 'host', 'to'],
+    );
+  }
+
+  count({ name, host, to }: Of<'breaker_changed'>): void {
+    if (this.#hosts.size < MAX_HOSTS) this.#hosts.add(host);
+    this.#total.inc({ name, host: this.#hosts.has(host) ? host : OTHER, to });
   }
 }
 

@@ -28,6 +28,8 @@ function lineOf(event: SidecarEvent): Line {
       const { caller, method, path } = event;
       return failure(`Refused ${method} ${path}`, event.error, { ...callerFields(caller), method, path });
     }
+    case 'requests_shed':
+      return failure(`Refused ${event.count} requests`, event.error, { count: event.count });
     case 'cache_recovered':
       return cacheRecovered(event);
     case 'cache_unusable':

@@ -113,10 +113,10 @@ async function startWithScrub(scrubAfterMs?: number) {
   const events = new EventBus();
   events.subscribe(event => seen.push(event));
   const app = await startApp(options, events, scrubAfterMs);
-  let stopping: Promise<void> | null = null;
-  const stop = (): Promise<void> => {
+  let stopping: Promise<boolean> | null = null;
+  const stop = async (): Promise<void> => {
     stopping ??= app.stop(AbortSignal.timeout(2_000));
-    return stopping;
+    await stopping;
   };
   onTestFinished(stop);
   return { url: app.url, seen, stop };

@@ -129,7 +129,7 @@ export async function sidecar({ settings, reload, ...deps }: Scripted = {}): Pro
     metrics: METRICS,
     ...deps,
   });
-  const server = createHttpServer(app);
+  const server = createHttpServer(app, bus);
   const port = await listening(server);
   return { url: `http://127.0.0.1:${port}`, port, requests, events, server };
 }

@@ -125,6 +125,18 @@ test.each([
   expect(breaker.state).toBe('closed');
 });
 
+test('a trial whose result is a definite no leaves it half-open', async () => {
+  const { breaker, clock, open } = breaking();
+  await open();
+  clock.advance(60_000);
+  await breaker.run(
+    forever,
+    async () => 404,
+    status => status >= 400,
+  );
+  expect(breaker.state).toBe('half-open');
+});
+
 test('a trial that is cancelled from outside leaves it half-open', async () => {
   const { breaker, clock, open } = breaking();
   await open();

@@ -83,7 +83,7 @@ test('a read-only cache is read once, however often it is tried, and written aga
   const told: string[] = [];
   events.subscribe(event => told.push(event.type));
   const cache = new Cache({ dir: before.dir, own: OWN, clock: systemClock, events });
-  onTestFinished(() => cache.close());
+  onTestFinished(async () => void (await cache.close()));
   await cache.open();
   await cache.open();
   await cache.open();
@@ -111,7 +111,7 @@ test('what is damaged in a cache that can only be read is not given, nor when it
   await writeFile(tmp, 'in the way');
   const cache = new Cache({ dir: before.dir, own: OWN, clock: systemClock, events: new EventBus() });
   await cache.open();
-  onTestFinished(() => cache.close());
+  onTestFinished(async () => void (await cache.close()));
   const store = cache.store();
   await flip(fileIn(store, before.snapshot.snapshot, 'MLmodel'));
   const { damaged } = await scrub(store);

@@ -211,6 +211,22 @@ test('work, cache and breakers show as they are at the scrape', async () => {
   expect(value(await found.families(), 'runs_joined_total')).toBe(5);
 });
 
+test('changes of breakers are counted, by host for the first 100 of them', async () => {
+  const { emit, families } = metrics();
+  const opened = { type: 'breaker_changed', from: 'closed', to: 'open', reason: null } as const;
+  emit(
+    { ...opened, name: 'registry', host: 'mlflow:5000' },
+    { ...opened, name: 'registry', host: 'mlflow:5000' },
+  );
+  for (let i = 0; i < 200; i++) emit({ ...opened, name: 'artifacts', host: `store-${i}` });
+  const found = await families();
+  const total = (name: string, host: string) =>
+    sampleOf(found, 'mlflow_sidecar_breaker_transitions_total', { name, host, to: 'open' });
+  expect(total('registry', 'mlflow:5000')).toBe(2);
+  expect([total('artifacts', 'store-98'), total('artifacts', 'other')]).toEqual([1, 101]);
+  expect(found.get('mlflow_sidecar_breaker_transitions_total')?.series).toHaveLength(101);
+});
+
 test('10,000 reloads of names that do not exist add no line', async () => {
   const { emit, text } = metrics({ models: () => [{ name: 'churn', refs: [REF] }] });
   const before = lines(await text());

@@ -129,3 +129,15 @@ test('a sidecar with a token shows its metrics to a bearer only', async () => {
   expect((await fetch(`${app.url}/metrics`)).status).toBe(401);
   expect(sampleOf(await scrape(), 'mlflow_sidecar_requests_refused_total', { code: 'unauthorized' })).toBe(1);
 });
+
+test('a breaker that opens shows its state, and that it changed', async () => {
+  const { upstream, app, scrape } = await stage({ SIDECAR_BREAKER_FAILURES: '1' });
+  await upstream.setFault('registry', { kind: 'status', status: 503 });
+  await reload(app.url, URI);
+  const found = await scrape();
+  const breaker = { name: 'registry', host: new URL(upstream.url).host };
+  const shown = (state: string) => sampleOf(found, 'mlflow_sidecar_breaker_state', { ...breaker, state });
+  expect([shown('closed'), shown('open'), shown('half-open')]).toEqual([0, 1, 0]);
+  const opened = sampleOf(found, 'mlflow_sidecar_breaker_transitions_total', { ...breaker, to: 'open' });
+  expect(opened).toBe(1);
+});
