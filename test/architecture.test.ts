@@ -11,6 +11,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['main.ts'],
   ['cli'],
   ['app.ts'],
+  ['core.ts'],
   ['http', 'telemetry'],
   ['reload'],
   ['registry', 'artifacts', 'store'],

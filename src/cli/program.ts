@@ -21,6 +21,12 @@ Exit codes:
   2  Usage.
 In a task that must go on even without a sidecar, write: mlflow-sidecar reload … || true`;
 
+const VERIFY_HELP = `
+What is damaged is moved to state/quarantine in the cache, so that nobody gets it. A version of which every content is
+still there is made anew from that; the next reload fetches the others again.
+
+Exit codes: 0 all is well, 1 something is damaged, or it failed, 2 usage or configuration.`;
+
 /** Runs one command line and gives its exit code. Words for the user go to the streams. */
 export async function run(args: readonly string[], env: Env): Promise<ExitCode> {
   let code: ExitCode = 0;
@@ -38,6 +44,7 @@ export async function run(args: readonly string[], env: Env): Promise<ExitCode> 
   addFetch(program, env, finish);
   addReload(program, env, finish);
   addStatus(program, env, finish);
+  addVerify(program, env, finish);
   try {
     await program.parseAsync(args, { from: 'user' });
     return code;
@@ -128,6 +135,19 @@ function addStatus(program: Command, env: Env, finish: Finish): void {
       const { status } = await import('./status.ts');
       finish(await status(sidecarOf(url, env), json ?? false));
     });
+}
+
+function addVerify(program: Command, env: Env, finish: Finish): void {
+  const command = program
+    .command('verify')
+    .description('check every file of the cache, also of a running sidecar, and take away what is damaged');
+  addOptionFlags(command);
+  command.addHelpText('after', VERIFY_HELP).action(async () => {
+    const { options, warnings } = optionsOf(command, env);
+    for (const warning of warnings) process.stderr.write(`${warning}\n`);
+    const { verify } = await import('./verify.ts');
+    finish(await verify(options.cacheDir));
+  });
 }
 
 function urlOption(): Option {

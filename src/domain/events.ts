@@ -77,6 +77,28 @@ export type SidecarEvent =
       readonly dropped: readonly string[];
     }
   | {
+      readonly type: 'blob_damaged';
+      /** Below the cache's `v1`. */
+      readonly path: string;
+      /** What it should hold; null where that is not known, or where it should not be there. */
+      readonly sha256: string | null;
+      readonly size: number | null;
+      /** What is wrong, in words that follow its name. */
+      readonly found: string;
+      /** That are not given any more. */
+      readonly snapshots: readonly string[];
+      readonly modelUris: readonly string[];
+      /** Why it could not be moved to the quarantine; null where it was. */
+      readonly error: Error | null;
+    }
+  | {
+      readonly type: 'scrub_finished';
+      readonly files: number;
+      readonly bytes: number;
+      readonly damaged: number;
+      readonly durationMs: number;
+    }
+  | {
       readonly type: 'breaker_changed';
       readonly name: 'registry' | 'tracking' | 'artifacts';
       readonly host: string;

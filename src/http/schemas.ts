@@ -73,6 +73,14 @@ const CacheSchema = z.object({
   problem: z.string().nullable(),
   models: z.number().int(),
   bytes: z.number().int(),
+  scrub: z
+    .object({
+      last_finished_at: z.number().describe('seconds since 1970'),
+      files: z.number().int(),
+      damaged: z.number().int().describe('files that were taken away, to be fetched again'),
+    })
+    .nullable()
+    .describe('the last background verification of the cache; null before the first one is over'),
 }) satisfies z.ZodType<CacheState>;
 
 export const StatusSchema = z

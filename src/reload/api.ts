@@ -81,6 +81,15 @@ export interface CacheState {
   readonly problem: string | null;
   readonly models: number;
   readonly bytes: number;
+  /** Of the last background verification; null before the first one is over. */
+  readonly scrub: ScrubState | null;
+}
+
+interface ScrubState {
+  /** Seconds since 1970. */
+  readonly last_finished_at: number;
+  readonly files: number;
+  readonly damaged: number;
 }
 
 /** How much is under way. */

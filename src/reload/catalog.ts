@@ -31,11 +31,13 @@ type LastOutcome = NonNullable<RefSummary['last_outcome']>;
 export class CachedModels implements Catalog {
   readonly #options: CatalogOptions;
   readonly #lastOutcomes = new Map<string, LastOutcome>();
+  #scrub: CacheState['scrub'] = null;
 
   constructor(options: CatalogOptions) {
     this.#options = options;
     options.events.subscribe(event => {
       if (event.type === 'reload_finished') this.#remember(this.#scope(event.caller), event.outcome);
+      if (event.type === 'scrub_finished') this.#noteScrub(event.files, event.damaged);
     });
   }
 
@@ -79,7 +81,12 @@ export class CachedModels implements Catalog {
       problem: cache.problem,
       models: published.length,
       bytes,
+      scrub: this.#scrub,
     };
+  }
+
+  #noteScrub(files: number, damaged: number): void {
+    this.#scrub = { last_finished_at: this.#options.clock.now() / 1_000, files, damaged };
   }
 
   #scope(caller: Caller): Scope {

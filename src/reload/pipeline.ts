@@ -75,21 +75,28 @@ export class Pipeline {
     const { version, fault } = resolution;
     const { published } = store.refs.get(job.scope, job.uri);
     if (!job.force && published !== null && isSameVersion(published.version, version)) {
-      await this.#confirm(store, job, { ...published, version }, order);
-      return { status: 'unchanged', source: 'cache' };
+      const isGiven = await this.#confirm(store, job, { ...published, version }, order);
+      if (isGiven) return { status: 'unchanged', source: 'cache' };
     }
     if (fault !== null) throw fault;
     return await this.#obtain(store, { job, origin, call }, resolution, order, progress);
   }
 
-  /** A disk that hangs does not hold up whoever only wants to know. */
-  async #confirm(store: Store, job: Job, published: Published, order: number): Promise<void> {
+  /**
+   * A disk that hangs does not hold up whoever only wants to know.
+   * @returns false where the snapshot was found damaged meanwhile
+   */
+  async #confirm(store: Store, job: Job, published: Published, order: number): Promise<boolean> {
     const { refs, disk } = store;
     const now = this.#options.clock.now();
     const question = `shown ${job.scope.id} ${formatModelUri(job.uri)}`;
     const isShown = await disk.ask(question, () => refs.isShown(job.scope, job.uri));
-    if (isShown === false) await refs.publish(job.scope, job.uri, published, order, now);
+    if (isShown === false && !(await store.hasSnapshot(published.snapshot)))
+      await refs.unpublish(job.scope, job.uri);
+    else if (refs.withdrawn.has(published.snapshot)) return false;
+    else if (isShown === false) await refs.publish(job.scope, job.uri, published, order, now);
     else refs.confirm(job.scope, job.uri, published.version, order, now);
+    return refs.get(job.scope, job.uri).published !== null;
   }
 
   async #resolve(store: Store, job: Job, call: RegistryCall, progress: RunProgress): Promise<Resolution> {

@@ -1,3 +1,4 @@
+import type { Caller } from '../domain/caller.ts';
 import type { Clock } from '../domain/clock.ts';
 import { toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
@@ -14,6 +15,7 @@ import { type Case, deadlineExceeded, fallbackOf, judge, noAnswer, stale, wanted
 import { toOutcome } from './outcome.ts';
 import type { Pipeline } from './pipeline.ts';
 import type { RegistryWatch } from './registry-watch.ts';
+import type { Run } from './run.ts';
 import { Runs } from './runs.ts';
 import type { Verdict } from './verdict.ts';
 
@@ -63,7 +65,10 @@ export class DeadlineReloader implements Reloader {
     try {
       const store = this.#options.store();
       const c = await this.#open(store, request);
-      return this.#answer(request, await this.#verdict(c), c, store);
+      const verdict = await this.#verdict(c);
+      if (!this.#isTakenAway(verdict, c, store)) return this.#answer(request, verdict, c, store);
+      const anew = await this.#open(store, request);
+      return this.#answer(request, await this.#verdict(anew), anew, store);
     } catch (error) {
       const failed: Verdict = {
         kind: 'failed',
@@ -84,15 +89,29 @@ export class DeadlineReloader implements Reloader {
   }
 
   async #open(store: Store, request: ReloadRequest): Promise<Case> {
-    const { uri, caller, force } = request;
-    const scope = this.scope(caller.authorization);
+    const scope = this.scope(request.caller.authorization);
     const before = await this.#existing(store, scope, request);
     const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
+    const refused = this.#serverOf(request.uri).breaker.refusal();
+    return { request, scope, before, fallback, run: this.#join(store, request), refused };
+  }
+
+  /** What was published when the call came, or by its run, may be found damaged before the answer is out. */
+  #isTakenAway(verdict: Verdict, { scope, request }: Case, store: Store): boolean {
+    const isGiving = verdict.kind === 'given' || verdict.kind === 'stale';
+    return isGiving && store.refs.get(scope, request.uri).published === null;
+  }
+
+  /** Has a ref of the sidecar's own fetched, as a call for it would, for whoever asks next. */
+  async renew(uri: ModelUri, caller: Caller): Promise<void> {
+    await this.#join(this.#options.store(), { uri, caller, force: false }).done;
+  }
+
+  #join(store: Store, { uri, caller, force }: Pick<ReloadRequest, 'uri' | 'caller' | 'force'>): Run {
+    const scope = this.scope(caller.authorization);
     const job = { uri, scope, authorization: caller.authorization, force, caller };
     const key = JSON.stringify([scope.id, formatModelUri(uri), force]);
-    const refused = this.#serverOf(uri).breaker.refusal();
-    const run = this.#runs.join(key, asked => this.#options.pipeline.newRun(store, job, asked));
-    return { request, scope, before, fallback, run, refused };
+    return this.#runs.join(key, asked => this.#options.pipeline.newRun(store, job, asked));
   }
 
   /** The ref, without a snapshot that somebody removed. */

@@ -112,11 +112,14 @@ function wrongSize(found: string, expected: number): SidecarError {
   );
 }
 
-/** Whether the file has this size and hash; false where there is none. */
+/** Whether the file has this size and hash; false where there is none, or it cannot be read. */
 export async function isIntact(path: string, expected: BlobInfo): Promise<boolean> {
   const stats = await stat(path).catch(() => null);
   if (stats === null || stats.size !== expected.size) return false;
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
-  return hash.digest('hex') === expected.sha256;
+  const isRead = await pipeline(createReadStream(path), hash).then(
+    () => true,
+    () => false,
+  );
+  return isRead && hash.digest('hex') === expected.sha256;
 }

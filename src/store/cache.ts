@@ -43,6 +43,7 @@ export class Cache {
     try {
       const store = await Store.open(dir, own, clock, events, limits);
       if (this.#closed) return await store.close();
+      await forgetDamaged(this.#store, store);
       await this.#store?.close();
       this.#store = store;
       this.#watch ??= setInterval(() => void this.#look(this.#store ?? store), WATCH_MS).unref();
@@ -104,4 +105,11 @@ export class Cache {
     if (this.#watch !== null) clearInterval(this.#watch);
     return this.#store === null || (await within(CLOSE_MS, this.#store.close())) !== TOO_LATE;
   }
+}
+
+/** What was found damaged while it could only be read is not given by the next one either. */
+async function forgetDamaged(before: Store | null, store: Store): Promise<void> {
+  const snapshots = before?.refs.withdrawn.all ?? [];
+  if (snapshots.length === 0) return;
+  await store.quarantine({ damages: [], snapshots, blobs: [], roots: [], modelUris: [] });
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdir, open, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
+import { chmod, mkdir, open, readFile, readlink, rename, rm, stat, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { errnoOf } from '../domain/errors.ts';
 
@@ -56,6 +56,21 @@ export async function replaceLink(path: string, target: string, tmp: string): Pr
     throw error;
   }
   await sync(dirname(path));
+}
+
+/** Removes the symlink `path`, unless it points elsewhere than to `target` by now. */
+export async function removeLink(path: string, target: string): Promise<void> {
+  const found = await readlink(path).catch(() => null);
+  if (found !== relative(dirname(path), target)) return;
+  await rm(path, { force: true });
+  await sync(dirname(path));
+}
+
+export async function isThere(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** The text of a file, or null where there is none. */

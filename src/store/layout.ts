@@ -7,6 +7,7 @@
  *   state/manifests/<key>.json   what an artifact root holds, once it has been fetched whole
  *   state/used/<id>              its time says when the snapshot was last found, or superseded
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
+ *   state/quarantine/<sha256>    damaged blobs, and by their id damaged snapshots, for whoever wants to look at them
  *   tmp/<process>/…              work in progress of one process; without its heartbeat it is litter
  */
 import { createHash } from 'node:crypto';
@@ -25,6 +26,7 @@ export class Layout {
   readonly manifests: string;
   readonly used: string;
   readonly scopes: string;
+  readonly quarantine: string;
   readonly tmp: string;
 
   constructor(cacheDir: string) {
@@ -36,6 +38,7 @@ export class Layout {
     this.manifests = join(this.root, 'state', 'manifests');
     this.used = join(this.root, 'state', 'used');
     this.scopes = join(this.root, 'state', 'scopes');
+    this.quarantine = join(this.root, 'state', 'quarantine');
     this.tmp = join(this.root, 'tmp');
   }
 
@@ -45,7 +48,8 @@ export class Layout {
   }
 
   get private(): readonly string[] {
-    return [join(this.root, 'state'), this.manifests, this.used, this.scopes, this.tmp];
+    const { manifests, used, scopes, quarantine, tmp } = this;
+    return [join(this.root, 'state'), manifests, used, scopes, quarantine, tmp];
   }
 
   blob(sha256: string): string {

@@ -48,6 +48,10 @@ export class Manifests {
   }
 
   async save(scope: Scope, root: ArtifactRoot, fetched: FetchedRoot): Promise<void> {
+    await this.saveAt(this.#layout.manifest(scope, root), fetched);
+  }
+
+  async saveAt(path: string, fetched: FetchedRoot): Promise<void> {
     const stored: z.infer<typeof StoredManifest> = {
       format: FORMAT,
       snapshot: fetched.snapshot,
@@ -55,8 +59,16 @@ export class Manifests {
       bytes: fetched.manifest.bytes,
       files: [...fetched.manifest.files],
     };
-    await writeFileDurably(this.#layout.manifest(scope, root), JSON.stringify(stored), this.#tmp, 0o600);
+    await writeFileDurably(path, JSON.stringify(stored), this.#tmp, 0o600);
   }
+}
+
+/** A record as it is on the disk; null where there is none, or it is worth nothing. */
+export async function readManifest(path: string): Promise<FetchedRoot | null> {
+  const stored = parseManifest((await readIfThere(path)) ?? '');
+  if (stored === null) return null;
+  const { snapshot, files, digest, bytes } = stored;
+  return { snapshot, manifest: { files, digest, bytes } };
 }
 
 /** Null where it is damaged. */

@@ -3,7 +3,7 @@ import { dirname, join, relative } from 'node:path';
 import type { SidecarError } from '../domain/errors.ts';
 import { type ModelUri, refKey } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
-import { makeDirectory, readIfThere, replaceLink, writeFileDurably } from './durable.ts';
+import { makeDirectory, readIfThere, removeLink, replaceLink, writeFileDurably } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { type Published, parseRef, type Ref, serializeRef } from './ref-record.ts';
 import { Vanished } from './vanished.ts';
@@ -28,8 +28,13 @@ export class RefFiles {
     return found?.scopeId === scope.id ? found.ref : null;
   }
 
-  /** Whether the snapshot is on the disk. */
-  async isThere(published: Published | null): Promise<boolean> {
+  /** The same, but null also where its snapshot is not on the disk. */
+  async readWhole(scope: Scope, uri: ModelUri): Promise<Ref | null> {
+    const ref = await this.read(scope, uri);
+    return (await this.#isThere(ref?.published ?? null)) ? ref : null;
+  }
+
+  async #isThere(published: Published | null): Promise<boolean> {
     if (published === null) return false;
     return await stat(this.#layout.snapshot(published.snapshot)).then(
       () => true,
@@ -65,7 +70,7 @@ export class RefFiles {
   async show(scope: Scope, ref: Ref, before: Ref): Promise<void> {
     await this.write(scope, ref);
     if (ref.published === null) return;
-    if (!(await this.isThere(ref.published))) {
+    if (!(await this.#isThere(ref.published))) {
       await this.write(scope, before);
       throw new Vanished();
     }
@@ -73,6 +78,12 @@ export class RefFiles {
     const link = this.#layout.link(refKey(ref.uri));
     await makeDirectory(dirname(link), 0o755);
     await replaceLink(link, this.#layout.snapshot(ref.published.snapshot), this.#tmp);
+  }
+
+  /** Takes the link away, unless it points to another snapshot by now. */
+  async hide(scope: Scope, { uri, published }: Ref): Promise<void> {
+    if (!scope.own || published === null) return;
+    await removeLink(this.#layout.link(refKey(uri)), this.#layout.snapshot(published.snapshot));
   }
 
   /** Whether the link points to what the ref has published. */

@@ -1,17 +1,25 @@
 import type { SidecarError } from '../domain/errors.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
+import { Turns } from '../policy/turns.ts';
 import { BackgroundSaves } from './background-saves.ts';
 import type { Layout } from './layout.ts';
 import { RefFiles } from './ref-files.ts';
 import type { Published, Ref } from './ref-record.ts';
 import type { Usage } from './usage.ts';
+import { Withdrawn } from './withdrawn.ts';
 
 /** A ref as it is kept in memory; `order` is of the registry's answer that it was published or confirmed by. */
 interface Entry {
   readonly scope: Scope;
   readonly ref: Ref;
   readonly order: number;
+}
+
+export interface Withdrawal {
+  /** As they were. */
+  readonly refs: readonly Entry[];
+  readonly save: () => Promise<void>;
 }
 
 /**
@@ -24,8 +32,10 @@ export class Refs {
   readonly #onWriteError: (error: Error) => void;
   readonly #usage: Usage;
   readonly #entries = new Map<string, Entry>();
-  readonly #writing = new Map<string, Promise<void>>();
+  /** One writer a ref at a time. */
+  readonly #turns = new Turns();
   readonly #unsaved = new Set<string>();
+  readonly withdrawn = new Withdrawn();
   readonly #saves = new BackgroundSaves();
 
   /** @param readOnly why nothing can be written; null where it can */
@@ -77,8 +87,9 @@ export class Refs {
     order: number,
     now: number,
   ): Promise<void> {
-    await this.#exclusively(keyOf(scope, uri), async key => {
+    await this.#turns.take(keyOf(scope, uri), async key => {
       if (order < this.#order(key)) return;
+      this.withdrawn.refuse(published.snapshot);
       const before = this.get(scope, uri);
       const replaced = await this.#replacedBy(published, scope, before);
       const previous = replaced ?? before.previous;
@@ -87,6 +98,7 @@ export class Refs {
         { ...before, published, previous, confirmedAt: now, refusedAt: null },
         before,
       );
+      this.withdrawn.refuse(published.snapshot);
       const meanwhile = this.get(scope, uri);
       // A newer answer confirmed what was published before.
       if (order < this.#order(key)) return await this.#files.show(scope, meanwhile, before);
@@ -128,11 +140,10 @@ export class Refs {
   /** Forgets a snapshot that is not on the disk any more, for what another process published since, if anything. */
   async unpublish(scope: Scope, uri: ModelUri): Promise<void> {
     const gone = this.get(scope, uri).published;
-    const found = await this.#files.read(scope, uri);
-    const isThere = await this.#files.isThere(found?.published ?? null);
+    const found = await this.#files.readWhole(scope, uri);
     const ref = this.get(scope, uri);
     if (ref.published !== gone) return;
-    const { published, confirmedAt } = found !== null && isThere ? found : UNKNOWN;
+    const { published, confirmedAt } = found ?? UNKNOWN;
     this.#note(scope, { ...ref, published, confirmedAt }, this.#order(keyOf(scope, uri)));
   }
 
@@ -141,16 +152,36 @@ export class Refs {
    * @param path of its record, from the layout's root: another process may have left it among those of this registry
    */
   async forget(scope: Scope, uri: ModelUri, path: string): Promise<void> {
-    await this.#exclusively(keyOf(scope, uri), async key => {
+    await this.#turns.take(keyOf(scope, uri), async key => {
       this.#entries.delete(key);
       await this.#files.remove(uri, path);
     });
   }
 
+  /** Gives none of these snapshots from now on. Returns the refs that did, and what writes that down. */
+  withdraw(snapshots: readonly string[]): Withdrawal {
+    this.withdrawn.add(snapshots);
+    const given = [...this.#entries.values()].filter(({ ref }) =>
+      this.withdrawn.has(ref.published?.snapshot),
+    );
+    const saves = given.map(({ scope, ref }) => this.#withdraw(scope, ref));
+    return { refs: given, save: async () => void (await Promise.all(saves.map(save => save()))) };
+  }
+
+  /** Takes that back for those whose snapshot was made anew; what was published meanwhile stays. */
+  async restore(refs: Withdrawal['refs']): Promise<void> {
+    for (const { scope, ref, order } of refs) {
+      const { uri, published, confirmedAt } = ref;
+      if (published === null || confirmedAt === null || this.get(scope, uri).published !== null) continue;
+      await this.publish(scope, uri, published, order, confirmedAt);
+      if (ref.refusedAt !== null) this.note(scope, uri, { refusedAt: ref.refusedAt });
+    }
+  }
+
   /** Resolves when everything noted so far has been saved, or could not be. */
   async flush(): Promise<void> {
     this.#saves.hurry();
-    await Promise.all(this.#writing.values());
+    await this.#turns.all();
   }
 
   #order(key: string): number {
@@ -166,47 +197,50 @@ export class Refs {
   }
 
   #save(scope: Scope, uri: ModelUri): void {
-    this.#exclusively(keyOf(scope, uri), async key => {
-      this.#unsaved.delete(key);
-      await this.#saves.save(async () => {
+    this.#turns
+      .take(keyOf(scope, uri), async key => {
+        this.#unsaved.delete(key);
+        await this.#saves.save(async () => {
+          await this.#adoptNewer(scope, uri);
+          await this.#files.write(scope, this.get(scope, uri));
+        });
+      })
+      .catch(this.#onWriteError);
+  }
+
+  /** In memory at once; what it returns does so on the disk, but for a link or a record that names another by now. */
+  #withdraw(scope: Scope, before: Ref): () => Promise<void> {
+    const { uri } = before;
+    const key = keyOf(scope, uri);
+    this.#entries.set(key, {
+      scope,
+      ref: { ...before, published: null, confirmedAt: null },
+      order: this.#order(key),
+    });
+    return async () => {
+      if (this.#readOnly !== null) return;
+      await this.#turns.take(key, async () => {
         await this.#adoptNewer(scope, uri);
         await this.#files.write(scope, this.get(scope, uri));
+        if (this.get(scope, uri).published === null) await this.#files.hide(scope, before);
       });
-    }).catch(this.#onWriteError);
+    };
   }
 
   /** What another process on this directory published since is not taken back by what we have to note. */
   async #adoptNewer(scope: Scope, uri: ModelUri): Promise<void> {
-    const found = await this.#files.read(scope, uri);
-    const isThere = await this.#files.isThere(found?.published ?? null);
+    const found = await this.#files.readWhole(scope, uri);
     const ours = this.get(scope, uri);
-    if (found === null || !isThere || (found.confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
+    if (found === null || (found.confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
+    if (this.withdrawn.has(found.published?.snapshot)) return;
     const { published, previous, confirmedAt } = found;
     const ref = { ...ours, published, previous, confirmedAt };
     this.#entries.set(keyOf(scope, uri), { scope, ref, order: this.#order(keyOf(scope, uri)) });
   }
-
-  /** One writer a ref at a time, in the order asked for. */
-  #exclusively(key: string, work: (key: string) => Promise<void>): Promise<void> {
-    const before = this.#writing.get(key) ?? Promise.resolve();
-    const done = before.then(() => work(key));
-    const settled = done
-      .catch(() => undefined)
-      .finally(() => {
-        if (this.#writing.get(key) === settled) this.#writing.delete(key);
-      });
-    this.#writing.set(key, settled);
-    return done;
-  }
 }
 
-const UNKNOWN = {
-  resolved: null,
-  published: null,
-  previous: null,
-  confirmedAt: null,
-  refusedAt: null,
-} as const;
+const NOTHING = { published: null, previous: null, confirmedAt: null } as const;
+const UNKNOWN = { ...NOTHING, resolved: null, refusedAt: null } as const;
 
 function keyOf(scope: Scope, uri: ModelUri): string {
   return `${scope.id}\n${formatModelUri(uri)}`;

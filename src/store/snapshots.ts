@@ -45,6 +45,11 @@ export class Snapshots {
     return await this.#build(`${id}-${randomUUID().slice(0, 8)}`, manifest);
   }
 
+  /** Under its name, which was moved away. */
+  async rebuild(id: string, manifest: Manifest): Promise<void> {
+    await this.#build(id, manifest);
+  }
+
   async #build(id: string, manifest: Manifest): Promise<string> {
     const temporary = temporaryName(this.#tmp);
     try {
@@ -80,8 +85,8 @@ export class Snapshots {
 
   async #isWhole(id: string, manifest: Manifest): Promise<boolean> {
     const base = this.#layout.snapshot(id);
-    const found = await readdir(base, { recursive: true, withFileTypes: true });
-    if (found.filter(entry => !entry.isDirectory()).length !== manifest.files.length) return false;
+    const found = await readdir(base, { recursive: true, withFileTypes: true }).catch(() => null);
+    if (found?.filter(entry => !entry.isDirectory()).length !== manifest.files.length) return false;
     for (const file of manifest.files) {
       if (!(await isIntact(join(base, file.path), file))) return false;
     }

@@ -1,23 +1,26 @@
-import { access as reach, readdir } from 'node:fs/promises';
+import { access as reach } from 'node:fs/promises';
 import type { Clock } from '../domain/clock.ts';
-import { SidecarError, toSidecarError } from '../domain/errors.ts';
+import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import type { TOO_LATE } from '../policy/abort.ts';
 import { DiskWatch } from '../policy/disk-watch.ts';
+import { type Access, accessTo, makeLayout, unusable } from './access.ts';
 import { Blobs } from './blobs.ts';
 import { type CacheLimits, Collector } from './collector.ts';
-import { makeDirectory } from './durable.ts';
 import { type Intake, Staging } from './intake.ts';
 import { Layout } from './layout.ts';
-import { Lease, sweepDeadLeases } from './lease.ts';
+import { type Lease, sweepDeadLeases } from './lease.ts';
 import { type FetchedRoot, Manifests } from './manifests.ts';
-import { Ownership } from './ownership.ts';
+import type { Ownership } from './ownership.ts';
+import { Quarantine } from './quarantine.ts';
+import { rebuild } from './rebuild.ts';
 import { recoverRefs } from './recover.ts';
-import { Refs } from './refs.ts';
+import { Refs, type Withdrawal } from './refs.ts';
 import { type Reservation, Reservations } from './reservations.ts';
+import type { Harm } from './scrub.ts';
 import { Snapshots } from './snapshots.ts';
 import { Usage } from './usage.ts';
 
@@ -41,6 +44,7 @@ export class Store {
   readonly #usage: Usage;
   readonly collector: Collector;
   readonly #reservations: Reservations;
+  readonly #quarantine: Quarantine;
 
   private constructor(
     layout: Layout,
@@ -78,6 +82,7 @@ export class Store {
       events,
     });
     this.#reservations = new Reservations(this.collector, limits.maxBytes, tmp);
+    this.#quarantine = new Quarantine(layout, tmp);
   }
 
   /**
@@ -97,6 +102,7 @@ export class Store {
     const store = new Store(layout, access, own, limits, clock, events);
     const rights = { tmp: access.lease?.dir ?? null, isAlone: access.isAlone };
     try {
+      if (access.lease !== null) await store.#quarantine.finish();
       const { refs, dropped } = await recoverRefs(layout, own, store.#snapshots, rights);
       for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
       events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
@@ -122,7 +128,7 @@ export class Store {
   /** What was fetched of an artifact root, if its snapshot is still there. */
   async find(scope: Scope, root: ArtifactRoot): Promise<FetchedRoot | null> {
     const found = await this.#manifests.find(scope, root);
-    if (found === null) return null;
+    if (found === null || this.refs.withdrawn.has(found.snapshot)) return null;
     // First noted, then looked at: whoever collects looks at the note before it removes anything.
     await this.#usage.found(found.snapshot);
     return (await this.hasSnapshot(found.snapshot)) ? found : null;
@@ -157,7 +163,40 @@ export class Store {
     await this.#manifests.save(scope, root, fetched);
     this.#usage.built(fetched.snapshot);
     this.#reservations.added(manifest.bytes);
+    this.refs.withdrawn.readmit(fetched.snapshot);
     return fetched;
+  }
+
+  /**
+   * Gives nothing of what is damaged from this moment on, also where it cannot be moved; returns the refs that did, but
+   * for those whose snapshot could be made anew.
+   */
+  async quarantine(harm: Harm): Promise<Quarantined> {
+    const { refs, save } = this.refs.withdraw(harm.snapshots);
+    try {
+      if (this.problem !== null) throw this.problem;
+      await this.#quarantine.take(harm);
+      // Not before: a record that names nothing would not keep a restart from finding the snapshot where it was.
+      await save();
+      return { refs: await this.#restore(harm, refs), problem: null };
+    } catch (error) {
+      return { refs, problem: toSidecarError(error) };
+    }
+  }
+
+  /** What can be without MLflow; returns the other refs. */
+  async #restore({ roots }: Harm, refs: Withdrawal['refs']): Promise<Withdrawal['refs']> {
+    const parts = { blobs: this.#staging.blobs, snapshots: this.#snapshots, manifests: this.#manifests };
+    const rebuilt = await rebuild(roots, parts);
+    for (const snapshot of rebuilt) this.refs.withdrawn.readmit(snapshot);
+    const isRebuilt = ({ ref }: (typeof refs)[number]) => rebuilt.has(ref.published?.snapshot ?? '');
+    await this.refs.restore(refs.filter(isRebuilt));
+    return refs.filter(entry => !isRebuilt(entry));
+  }
+
+  /** Removes what has been in quarantine for long enough. */
+  async expireQuarantine(now: number): Promise<void> {
+    if (this.problem === null) await this.#quarantine.expire(now);
   }
 
   async hasSnapshot(id: string): Promise<boolean> {
@@ -183,41 +222,8 @@ export class Store {
   }
 }
 
-interface Access {
-  readonly lease: Lease | null;
-  readonly ownership: Ownership;
+export interface Quarantined {
+  readonly refs: Withdrawal['refs'];
+  /** Why it could not be moved; null where it was. */
   readonly problem: SidecarError | null;
-  readonly swept: number;
-  readonly isAlone: boolean;
-}
-
-async function accessTo(layout: Layout, cacheDir: string, clock: Clock): Promise<Access> {
-  try {
-    await makeLayout(layout);
-    const swept = await sweepDeadLeases(layout.tmp, clock.now());
-    const isAlone = (await readdir(layout.tmp)).length === 0;
-    const lease = await Lease.take(layout.tmp);
-    return { lease, ownership: await Ownership.of(layout.tmp, lease, clock), problem: null, swept, isAlone };
-  } catch (error) {
-    const problem = unusable(cacheDir, error);
-    await reach(layout.refs).catch(() => {
-      throw problem;
-    });
-    const ownership = await Ownership.of(layout.tmp, null, clock);
-    return { lease: null, ownership, problem, swept: 0, isAlone: false };
-  }
-}
-
-async function makeLayout(layout: Layout): Promise<void> {
-  for (const dir of layout.shared) await makeDirectory(dir, 0o755);
-  for (const dir of layout.private) await makeDirectory(dir, 0o700);
-}
-
-function unusable(dir: string, cause: unknown): SidecarError {
-  if (cause instanceof SidecarError) return cause;
-  const { code, message, hint } = toSidecarError(cause);
-  return new SidecarError(code, `The cache directory ${dir} does not work: ${message.replace(/\.$/, '')}.`, {
-    hint: hint ?? 'Make it writable for this user, or set SIDECAR_CACHE_DIR to a directory that is.',
-    cause,
-  });
 }

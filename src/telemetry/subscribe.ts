@@ -3,15 +3,9 @@ import type { Caller } from '../domain/caller.ts';
 import type { EventBus, Origin, Phases, SidecarEvent } from '../domain/events.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import { errorFields } from './error-fields.ts';
+import type { Level, Line } from './line.ts';
 import type { Logger } from './logger.ts';
-
-type Level = 'debug' | 'info' | 'warn' | 'error';
-
-interface Line {
-  readonly level: Level;
-  readonly msg: string;
-  readonly fields: Readonly<Record<string, unknown>>;
-}
+import { scrubLine } from './scrub-lines.ts';
 
 /** Writes one line for each event. */
 export function logEvents(bus: EventBus, logger: Logger): void {
@@ -43,6 +37,9 @@ function lineOf(event: SidecarEvent): Line {
       return cacheCollected(event);
     case 'cache_unusable':
       return { ...failure('The cache does not work', event.error, {}), level: 'error' };
+    case 'blob_damaged':
+    case 'scrub_finished':
+      return scrubLine(event);
     case 'breaker_changed':
       return breakerChanged(event);
   }

@@ -84,7 +84,7 @@ export const CATALOG: Catalog = {
     health: { ok: true, at: 1_731_358_590, latency_ms: 4, error: null },
   }),
   breakers: () => [BREAKER],
-  cache: () => ({ dir: '/cache', usable: true, problem: null, models: 1, bytes: 48_318 }),
+  cache: () => ({ dir: '/cache', usable: true, problem: null, models: 1, bytes: 48_318, scrub: null }),
 };
 
 export const METRICS: HttpDeps['metrics'] = async () => ({

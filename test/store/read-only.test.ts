@@ -6,6 +6,7 @@ import { EventBus } from '../../src/domain/events.ts';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import { Cache } from '../../src/store/cache.ts';
+import { fileIn, flip, scrub } from './damage.ts';
 import { fetched, OWN, openStore, reopen, temporaryDirectory } from './support.ts';
 
 const URI = parseModelUri('models:/churn/Production');
@@ -100,4 +101,27 @@ test('a directory that cannot be recovered leaves no lease behind', async () => 
   await symlink('loop', join(dir, 'v1/models/loop'));
   await expect(openStore(dir)).rejects.toThrow('does not work');
   expect(await readdir(join(dir, 'v1/tmp'))).toEqual([]);
+});
+
+test('what is damaged in a cache that can only be read is not given, nor when it can be written again', async () => {
+  const before = await published('1');
+  await before.store.close();
+  const tmp = join(before.dir, 'v1/tmp');
+  await rm(tmp, { recursive: true });
+  await writeFile(tmp, 'in the way');
+  const cache = new Cache({ dir: before.dir, own: OWN, clock: systemClock, events: new EventBus() });
+  await cache.open();
+  onTestFinished(async () => void (await cache.close()));
+  const store = cache.store();
+  await flip(fileIn(store, before.snapshot.snapshot, 'MLmodel'));
+  const { damaged } = await scrub(store);
+  expect(damaged).toBe(1);
+  expect(store.refs.get(OWN, URI)).toMatchObject({ published: null, confirmedAt: null });
+  expect(await store.find(OWN, [before.snapshot.version.source])).toBeNull();
+  expect(await store.hasSnapshot(before.snapshot.snapshot)).toBe(true);
+  await rm(tmp);
+  await cache.open();
+  expect(cache.store().problem).toBeNull();
+  expect(cache.store().refs.get(OWN, URI).published).toBeNull();
+  expect(await cache.store().hasSnapshot(before.snapshot.snapshot)).toBe(false);
 });

@@ -42,6 +42,16 @@ const refused = new SidecarError('mlflow_unreachable', 'MLflow does not answer.'
   cause: new Error('ECONNREFUSED'),
 });
 
+const DAMAGED = {
+  type: 'blob_damaged',
+  path: 'snapshots/s1/MLmodel',
+  sha256: 'ab',
+  size: 2,
+  found: 'is missing',
+  snapshots: ['s1'],
+  modelUris: ['models:/a/1', 'models:/a@b'],
+} as const;
+
 test('a reload’s line says what, for whom, how long and how it ended', () => {
   const [line] = linesOf(finished());
   expect(line).toEqual({
@@ -218,6 +228,28 @@ describe('each event gives one line', () => {
         reason: null,
       },
       { level: 'info', msg: 'The artifact server mlflow:5000 is well again.' },
+    ],
+    [
+      { ...DAMAGED, error: null },
+      {
+        level: 'error',
+        msg: 'In the cache snapshots/s1/MLmodel is missing. It is part of models:/a/1, models:/a@b. It was moved to state/quarantine; what is intact beside it is kept, the rest is fetched again.',
+        path: 'snapshots/s1/MLmodel',
+        sha256: 'ab',
+        snapshots: ['s1'],
+        model_uris: ['models:/a/1', 'models:/a@b'],
+      },
+    ],
+    [
+      { ...DAMAGED, modelUris: [], error: new SidecarError('disk_full', 'No space.') },
+      {
+        level: 'error',
+        msg: 'In the cache snapshots/s1/MLmodel is missing. It is part of no model. It could not be moved (No space.), but this sidecar does not give it any more.',
+      },
+    ],
+    [
+      { type: 'scrub_finished', files: 3, bytes: 40, damaged: 1, durationMs: 1_999.5 },
+      { level: 'info', msg: 'Verified the cache: 3 files, 40 bytes in 2 s; damaged: 1.', duration_ms: 2_000 },
     ],
   ];
   test.each(cases)('%o', (event, fields) => {

@@ -1,0 +1,51 @@
+import { access as reach, readdir } from 'node:fs/promises';
+import type { Clock } from '../domain/clock.ts';
+import { SidecarError, toSidecarError } from '../domain/errors.ts';
+import { makeDirectory } from './durable.ts';
+import type { Layout } from './layout.ts';
+import { Lease, sweepDeadLeases } from './lease.ts';
+import { Ownership } from './ownership.ts';
+
+/** What this process may do with the directory. */
+export interface Access {
+  readonly lease: Lease | null;
+  readonly ownership: Ownership;
+  readonly problem: SidecarError | null;
+  readonly swept: number;
+  readonly isAlone: boolean;
+}
+
+/**
+ * Makes the layout, removes what dead processes left, and takes a lease, where anything can be written.
+ * @throws SidecarError where nothing can be read either
+ */
+export async function accessTo(layout: Layout, cacheDir: string, clock: Clock): Promise<Access> {
+  try {
+    await makeLayout(layout);
+    const swept = await sweepDeadLeases(layout.tmp, clock.now());
+    const isAlone = (await readdir(layout.tmp)).length === 0;
+    const lease = await Lease.take(layout.tmp);
+    return { lease, ownership: await Ownership.of(layout.tmp, lease, clock), problem: null, swept, isAlone };
+  } catch (error) {
+    const problem = unusable(cacheDir, error);
+    await reach(layout.refs).catch(() => {
+      throw problem;
+    });
+    const ownership = await Ownership.of(layout.tmp, null, clock);
+    return { lease: null, ownership, problem, swept: 0, isAlone: false };
+  }
+}
+
+export async function makeLayout(layout: Layout): Promise<void> {
+  for (const dir of layout.shared) await makeDirectory(dir, 0o755);
+  for (const dir of layout.private) await makeDirectory(dir, 0o700);
+}
+
+export function unusable(dir: string, cause: unknown): SidecarError {
+  if (cause instanceof SidecarError) return cause;
+  const { code, message, hint } = toSidecarError(cause);
+  return new SidecarError(code, `The cache directory ${dir} does not work: ${message.replace(/\.$/, '')}.`, {
+    hint: hint ?? 'Make it writable for this user, or set SIDECAR_CACHE_DIR to a directory that is.',
+    cause,
+  });
+}
