@@ -6,6 +6,8 @@ const FEWEST_ACTIVE = 10;
 const BUSY_FOR_MS = 2_000;
 /** For so long nobody was refused: the load is gone. */
 const CALM_FOR_MS = 2_000;
+/** So late is a timer where callers begin to feel it. A loop that downloads has no time to spare either, and is not late. */
+const LATE_MS = 10;
 /** Shares of its time in which the event loop had something to do. Between the two nothing changes. */
 const BUSY = 0.95;
 const AT_EASE = 0.85;
@@ -56,12 +58,15 @@ export class Admission {
 
   /**
    * How the event loop did since the last time.
-   * @param utilization the share of `ms` in which it had something to do
+   * @param utilization the share of the time in which it had something to do
+   * @param ms how long that is
+   * @param lateMs how much later than it was to be this sample is taken
    */
-  sample(utilization: number, ms: number): void {
+  sample(utilization: number, ms: number, lateMs: number): void {
     this.#age(ms);
-    if (this.#most === null) this.#watch(utilization, ms);
-    else this.#most = this.#adjusted(this.#most, utilization, ms);
+    if (this.#most === null) this.#watch(utilization >= BUSY && lateMs >= LATE_MS, ms);
+    else if (this.#isOver(utilization <= AT_EASE || lateMs < LATE_MS, ms)) this.#most = null;
+    else this.#most = this.#adjusted(this.#most, utilization);
     this.#refused = false;
   }
 
@@ -73,18 +78,20 @@ export class Admission {
     this.#young = [0, this.#young[0]];
   }
 
-  #watch(utilization: number, ms: number): void {
-    this.#busyMs = utilization >= BUSY ? this.#busyMs + ms : Math.max(0, this.#busyMs - 2 * ms);
-    if (this.#busyMs >= BUSY_FOR_MS) this.#most = FEWEST_ACTIVE;
+  #watch(isBusy: boolean, ms: number): void {
+    this.#busyMs = isBusy ? this.#busyMs + ms : Math.max(0, this.#busyMs - ms);
+    if (this.#busyMs < BUSY_FOR_MS) return;
+    this.#most = FEWEST_ACTIVE;
+    this.#busyMs = 0;
+    this.#calmMs = 0;
   }
 
-  #adjusted(most: number, utilization: number, ms: number): number | null {
-    this.#calmMs = this.#refused || utilization > AT_EASE ? 0 : this.#calmMs + ms;
-    if (this.#calmMs >= CALM_FOR_MS) {
-      this.#busyMs = 0;
-      this.#calmMs = 0;
-      return null;
-    }
+  #isOver(isAtEase: boolean, ms: number): boolean {
+    this.#calmMs = this.#refused || !isAtEase ? 0 : this.#calmMs + ms;
+    return this.#calmMs >= CALM_FOR_MS;
+  }
+
+  #adjusted(most: number, utilization: number): number {
     if (utilization >= BUSY) return Math.max(FEWEST_ACTIVE, Math.floor(most * 0.8));
     return this.#refused && utilization < AT_EASE ? Math.min(MOST_WAITING, Math.ceil(most * 1.1)) : most;
   }

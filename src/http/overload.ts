@@ -108,7 +108,8 @@ export class OverloadGuard {
     const now = performance.now();
     const use = performance.eventLoopUtilization();
     const { utilization } = performance.eventLoopUtilization(use, this.#lastUse);
-    this.#admission.sample(utilization, now - this.#lastAt);
+    const ms = now - this.#lastAt;
+    this.#admission.sample(utilization, ms, ms - SAMPLE_MS);
     this.#lastUse = use;
     this.#lastAt = now;
     if (this.#refused === 0 || now - this.#toldAt < TELL_MS) return;

@@ -1,11 +1,12 @@
 import { access as reach, readdir } from 'node:fs/promises';
+import pLimit from 'p-limit';
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
-import type { TOO_LATE } from '../policy/abort.ts';
+import { type TOO_LATE, unlessRunning } from '../policy/abort.ts';
 import { DiskWatch } from '../policy/disk-watch.ts';
 import { Blobs } from './blobs.ts';
 import { makeDirectory } from './durable.ts';
@@ -18,6 +19,8 @@ import { Refs } from './refs.ts';
 import { Snapshots } from './snapshots.ts';
 
 const SWEEP_MS = 60_000;
+/** Fetches that look or commit at the same time. Where the disk hangs, each holds one of libuv's threads. */
+const MOST_AT_ONCE = 8;
 
 /** Where bytes live. Renames give correctness; several processes may share one directory. */
 export class Store {
@@ -32,6 +35,8 @@ export class Store {
   readonly #staging: Staging;
   readonly #snapshots: Snapshots;
   readonly #manifests: Manifests;
+  readonly #looks = pLimit(MOST_AT_ONCE);
+  readonly #commits = pLimit(MOST_AT_ONCE);
 
   private constructor(layout: Layout, access: Access, clock: Clock, events: EventBus) {
     this.layout = layout;
@@ -40,7 +45,7 @@ export class Store {
     this.#lease = access.lease;
     const tmp = access.lease?.dir ?? layout.tmp;
     // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
-    const sweep = () => void sweepDeadLeases(layout.tmp, clock.now()).catch(() => undefined);
+    const sweep = unlessRunning(() => sweepDeadLeases(layout.tmp, clock.now()));
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
     this.#staging = new Staging(new Blobs(layout, tmp));
     const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
@@ -83,28 +88,45 @@ export class Store {
 
   /** What was fetched of an artifact root, if its snapshot is still there. */
   async find(scope: Scope, root: ArtifactRoot): Promise<FetchedRoot | null> {
-    const found = await this.#manifests.find(scope, root);
+    if (this.disk.isHanging) throw this.hangs();
+    const found = await this.#looks(() => this.#manifests.find(scope, root));
     return found !== null && (await this.hasSnapshot(found.snapshot)) ? found : null;
   }
 
   /** For the files of one version; to be closed. Whatever somebody removed from the cache meanwhile is made again. */
   async intake(): Promise<Intake> {
     if (this.problem !== null) throw this.problem;
-    await makeLayout(this.layout);
-    await this.#lease?.ensure();
+    if (this.disk.isHanging) throw this.hangs();
+    await this.#looks(async () => {
+      await makeLayout(this.layout);
+      await this.#lease?.ensure();
+    });
     return this.#staging.open();
   }
 
   /** Makes a snapshot of files of which every one has been taken in; durable when it resolves. */
   async commit(scope: Scope, root: ArtifactRoot, manifest: Manifest, intake: Intake): Promise<FetchedRoot> {
-    await intake.commit(manifest.files);
-    const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
-    await this.#manifests.save(scope, root, fetched);
-    return fetched;
+    return await this.#commits(async () => {
+      await intake.commit(manifest.files);
+      const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
+      await this.#manifests.save(scope, root, fetched);
+      return fetched;
+    });
   }
 
   async hasSnapshot(id: string): Promise<boolean> {
     return await this.#snapshots.has(id);
+  }
+
+  /** What is said while the disk does not answer. */
+  hangs(): SidecarError {
+    return new SidecarError(
+      'internal',
+      `The disk of the cache directory ${this.layout.root} does not answer.`,
+      {
+        hint: 'What is cached is given from memory. Look at the file system of SIDECAR_CACHE_DIR.',
+      },
+    );
   }
 
   /** Whether the disk still answers. */

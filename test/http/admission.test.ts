@@ -3,8 +3,9 @@ import { Admission, type Ticket } from '../../src/http/admission.ts';
 
 const SAMPLE_MS = 50;
 
-function sampled(admission: Admission, utilization: number, ms: number): void {
-  for (let passed = 0; passed < ms; passed += SAMPLE_MS) admission.sample(utilization, SAMPLE_MS);
+/** Late where it is busy, unless told. */
+function sampled(admission: Admission, utilization: number, ms: number, lateMs = utilization * 20): void {
+  for (let passed = 0; passed < ms; passed += SAMPLE_MS) admission.sample(utilization, SAMPLE_MS, lateMs);
 }
 
 /** As many as are let in, at most `most`. */
@@ -44,8 +45,8 @@ describe('with time to spare', () => {
   test('a burst that keeps the loop busy for less than two seconds is taken in', () => {
     const admission = new Admission();
     sampled(admission, 1, 1_950);
-    sampled(admission, 0.2, 50);
-    sampled(admission, 1, 100);
+    sampled(admission, 0.2, 200);
+    sampled(admission, 1, 150);
     expect(letIn(admission, 900)).toHaveLength(900);
     expect(admission.isShedding).toBe(false);
   });
@@ -55,6 +56,12 @@ describe('with time to spare', () => {
     sampled(admission, 0.9, 600_000);
     expect(admission.isShedding).toBe(false);
   });
+});
+
+test('a loop that is never late is not overloaded, whatever it has to do', () => {
+  const admission = new Admission();
+  sampled(admission, 1, 600_000, 9);
+  expect(admission.isShedding).toBe(false);
 });
 
 describe('a loop that was busy for two seconds', () => {
@@ -94,7 +101,7 @@ describe('a loop that was busy for two seconds', () => {
     const admission = shedding();
     for (let n = 0; n < 10; n++) {
       letIn(admission, 1_000);
-      admission.sample(0.6, SAMPLE_MS);
+      admission.sample(0.6, SAMPLE_MS, 0);
     }
     const tickets = letIn(admission, 1_000);
     sampled(admission, 0.6, 1_000);
@@ -111,7 +118,7 @@ describe('a loop that was busy for two seconds', () => {
     letIn(admission, 1_000);
     for (let n = 0; n < 19; n++) {
       expect(admission.admit()).toBe('busy');
-      admission.sample(0.9, SAMPLE_MS);
+      admission.sample(0.9, SAMPLE_MS, 0);
     }
     expect(letIn(admission, 1_000)).toHaveLength(0);
   });
@@ -140,6 +147,12 @@ describe('the end of an overload', () => {
     const admission = shedding();
     sampled(admission, 0.9, 60_000);
     expect(admission.isShedding).toBe(true);
+  });
+
+  test('comes also while the loop is busy with something else and not late', () => {
+    const admission = shedding();
+    sampled(admission, 1, 2_000, 5);
+    expect(admission.isShedding).toBe(false);
   });
 
   test('is not followed by the next at once', () => {
