@@ -6,8 +6,8 @@ const FEWEST_ACTIVE = 10;
 const BUSY_FOR_MS = 2_000;
 /** For so long nobody was refused: the load is gone. */
 const CALM_FOR_MS = 2_000;
-/** So late is a timer where callers begin to feel it. A loop that downloads has no time to spare either, and is not late. */
-const LATE_MS = 10;
+/** More active calls than this, on a loop that has no time to spare, are a queue. One that only downloads has none. */
+const QUEUE = 20;
 /** Shares of its time in which the event loop had something to do. Between the two nothing changes. */
 const BUSY = 0.95;
 const AT_EASE = 0.85;
@@ -20,8 +20,8 @@ export interface Ticket {
 }
 
 /**
- * Which calls are let in. While the event loop has time to spare that is every one, up to 1,000 at once. Once it was busy for
- * two seconds on end, only so many are active at a time that those who are let in are answered about as soon as ever: few at
+ * Which calls are let in. While the event loop has time to spare that is every one, up to 1,000 at once. Once calls have queued
+ * for two seconds on end, only so many are active at a time that those who are let in are answered about as soon as ever: few at
  * first, more for as long as there is time left over. No timer, no clock: it is told how the loop does.
  */
 export class Admission {
@@ -43,7 +43,7 @@ export class Admission {
   /** A ticket, or why there is none. */
   admit(): Ticket | 'full' | 'busy' {
     if (this.#waiting >= MOST_WAITING) return this.#refuse('full');
-    if (this.#most !== null && this.#young[0] + this.#young[1] >= this.#most) return this.#refuse('busy');
+    if (this.#most !== null && this.#active >= this.#most) return this.#refuse('busy');
     this.#waiting += 1;
     this.#young = [this.#young[0] + 1, this.#young[1]];
     return { generation: this.#generation };
@@ -60,14 +60,17 @@ export class Admission {
    * How the event loop did since the last time.
    * @param utilization the share of the time in which it had something to do
    * @param ms how long that is
-   * @param lateMs how much later than it was to be this sample is taken
    */
-  sample(utilization: number, ms: number, lateMs: number): void {
+  sample(utilization: number, ms: number): void {
     this.#age(ms);
-    if (this.#most === null) this.#watch(utilization >= BUSY && lateMs >= LATE_MS, ms);
-    else if (this.#isOver(utilization <= AT_EASE || lateMs < LATE_MS, ms)) this.#most = null;
+    if (this.#most === null) this.#watch(utilization >= BUSY && this.#active > QUEUE, ms);
+    else if (this.#isOver(ms)) this.#most = null;
     else this.#most = this.#adjusted(this.#most, utilization);
     this.#refused = false;
+  }
+
+  get #active(): number {
+    return this.#young[0] + this.#young[1];
   }
 
   #age(ms: number): void {
@@ -86,8 +89,8 @@ export class Admission {
     this.#calmMs = 0;
   }
 
-  #isOver(isAtEase: boolean, ms: number): boolean {
-    this.#calmMs = this.#refused || !isAtEase ? 0 : this.#calmMs + ms;
+  #isOver(ms: number): boolean {
+    this.#calmMs = this.#refused ? 0 : this.#calmMs + ms;
     return this.#calmMs >= CALM_FOR_MS;
   }
 

@@ -108,8 +108,7 @@ export class OverloadGuard {
     const now = performance.now();
     const use = performance.eventLoopUtilization();
     const { utilization } = performance.eventLoopUtilization(use, this.#lastUse);
-    const ms = now - this.#lastAt;
-    this.#admission.sample(utilization, ms, ms - SAMPLE_MS);
+    this.#admission.sample(utilization, now - this.#lastAt);
     this.#lastUse = use;
     this.#lastAt = now;
     if (this.#refused === 0 || now - this.#toldAt < TELL_MS) return;
