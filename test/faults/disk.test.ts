@@ -1,9 +1,10 @@
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { startSidecar } from '../support/sidecar.ts';
@@ -18,7 +19,7 @@ async function start() {
   const dir = await mkdtemp(join(tmpdir(), 'sidecar-hang-'));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   const [flag, fifo] = [join(dir, 'flag'), join(dir, 'fifo')];
-  execFileSync('mkfifo', [fifo]);
+  await promisify(execFile)('mkfifo', [fifo]);
   const upstream = await ScriptedMlflow.start();
   onTestFinished(() => upstream.close());
   for (const n of Array(MODELS).keys()) {
