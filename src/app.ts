@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { Options } from './config/options.ts';
 import { packageVersion } from './config/version.ts';
+import type { Caller } from './domain/caller.ts';
 import { systemClock as clock } from './domain/clock.ts';
 import { SidecarError } from './domain/errors.ts';
 import type { EventBus } from './domain/events.ts';
@@ -12,6 +13,8 @@ import { scopeOf } from './domain/scope.ts';
 import { createHttpApp } from './http/app.ts';
 import { createHttpServer } from './http/server.ts';
 import { within } from './policy/abort.ts';
+import type { Breaker } from './policy/breaker.ts';
+import type { BreakerLimits } from './policy/breaker-rules.ts';
 import { RegistryClient } from './registry/client.ts';
 import { Registry } from './registry/registry.ts';
 import { Runs } from './registry/runs.ts';
@@ -21,8 +24,11 @@ import { Pipeline } from './reload/pipeline.ts';
 import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
+import { createMetrics, type Metrics } from './telemetry/metrics.ts';
+import { Circuits } from './upstream/circuits.ts';
 import { Credentials } from './upstream/credentials.ts';
 import { systemNames } from './upstream/dns-system.ts';
+import { HealthProbe } from './upstream/health.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
 import { Transport } from './upstream/transport.ts';
 
@@ -34,6 +40,8 @@ const IDLE_CHECK_MS = 20;
 const BACKLOG = 1_024;
 /** A disk that hangs at the start must not keep the process from saying so. */
 const OPEN_WAIT_MS = 5_000;
+
+const OURSELVES: Caller = { requestId: '', airflow: {}, authorization: null };
 
 export interface RunningApp {
   readonly url: string;
@@ -62,6 +70,7 @@ interface Core {
 /** Starts the sidecar; it listens when this resolves. */
 export async function startApp(options: Options, events: EventBus): Promise<RunningApp> {
   const core = await createCore(options, events, OPEN_WAIT_MS);
+  const metrics = metricsOf(core, options, events);
   const app = createHttpApp({
     reloader: core.reloader,
     catalog: core.catalog,
@@ -70,16 +79,32 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
     settings: options,
     isReady: () => ({ ready: core.cache.problem === null, problem: core.cache.problem }),
     version: packageVersion(),
+    metrics: metrics.scrape,
   });
   const server = createHttpServer(app, events);
   try {
     server.listen(options.port, options.host, BACKLOG);
     await once(server, 'listening');
+    server.once('close', metrics.close);
   } catch (error) {
     await core.close();
     throw error;
   }
   return { url: urlOf(server, options.host), stop: signal => stop(server, core, signal) };
+}
+
+function metricsOf({ catalog, reloader }: Core, options: Options, events: EventBus): Metrics {
+  const { models: configured, maxStaleS, cacheMaxBytes } = options;
+  return createMetrics(events, {
+    configured,
+    maxStaleS,
+    cacheMaxBytes,
+    version: packageVersion(),
+    models: () => catalog.models(OURSELVES),
+    cache: () => catalog.cache(),
+    work: () => reloader.work(),
+    breakers: () => catalog.breakers(),
+  });
 }
 
 /** One reload without a server; what it publishes is in the options' cache directory. */
@@ -124,9 +149,9 @@ async function createCore(options: Options, events: EventBus, openWaitMs: number
   const credentials = new Credentials(mlflow.credentials);
   const over = (transport: Transport) =>
     new MlflowClient({ transport, credentials, workspace, trustedOrigins });
-  const asks = (baseUri: string) =>
-    new RegistryClient({ ...mlflow, client: over(questions), baseUri, events });
-  const registry = new Registry(asks(registryUri), new Runs(asks(trackingUri)));
+  const circuits = new Circuits({ registryUri, trackingUri, limits: breakerLimits(options), clock, events });
+  const servers = askedServers(options, over(questions), circuits, stopping.signal, events);
+  const registry = new Registry(servers.registry.asks, new Runs(servers.tracking.asks));
   const watch = new RegistryWatch(
     { uri: trackingUri, registry_uri: registryUri },
     options.refreshWaitS * 1_000,
@@ -138,6 +163,7 @@ async function createCore(options: Options, events: EventBus, openWaitMs: number
     events,
     trackingUri,
     fileRoots,
+    breakerOf: origin => circuits.artifacts(origin),
     floor: PROGRESS_FLOOR,
     clock,
     stop: stopping.signal,
@@ -148,8 +174,8 @@ async function createCore(options: Options, events: EventBus, openWaitMs: number
   const shared = { watch, registryUri, workspace, clock, events };
   const store = () => cache.store();
   return {
-    reloader: new DeadlineReloader({ ...shared, pipeline, store, mlflowUri: trackingUri }),
-    catalog: new CachedModels({ ...shared, cache, cacheDir }),
+    reloader: new DeadlineReloader({ ...shared, servers, pipeline, store, mlflowUri: trackingUri }),
+    catalog: new CachedModels({ ...shared, circuits, health: servers.registry.health, cache, cacheDir }),
     cache,
     abort: reason => stopping.abort(reason),
     close: async () => {
@@ -157,8 +183,34 @@ async function createCore(options: Options, events: EventBus, openWaitMs: number
         new SidecarError('internal', 'The sidecar is stopping.', { hint: 'Ask again when it is back.' }),
       );
       await Promise.all([questions.close(), downloads.close()]);
+      circuits.close();
       return await cache.close();
     },
+  };
+}
+
+function breakerLimits({ breakerFailures, breakerResetS }: Options): BreakerLimits {
+  return { failures: breakerFailures, resetMs: breakerResetS * 1_000 };
+}
+
+/** One queue, breaker and health for each server, of which there is often but one. */
+function askedServers(
+  { mlflow }: Options,
+  client: MlflowClient,
+  circuits: Circuits,
+  stopping: AbortSignal,
+  events: EventBus,
+) {
+  const { registryUri, trackingUri } = mlflow;
+  const server = (baseUri: string, breaker: Breaker) => {
+    const health = new HealthProbe({ client, baseUri, clock, stop: stopping });
+    const asks = new RegistryClient({ ...mlflow, client, baseUri, events, breaker, health });
+    return { asks, breaker, health };
+  };
+  const registry = server(registryUri, circuits.registry);
+  return {
+    registry,
+    tracking: registryUri === trackingUri ? registry : server(trackingUri, circuits.tracking),
   };
 }
 

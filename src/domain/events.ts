@@ -1,5 +1,5 @@
 import type { Caller } from './caller.ts';
-import type { Outcome } from './outcome.ts';
+import type { BreakerState, Outcome } from './outcome.ts';
 
 /** Milliseconds that each phase of a run took; absent where it did not come to that. */
 export interface Phases {
@@ -7,6 +7,12 @@ export interface Phases {
   readonly list?: number;
   readonly fetch?: number;
   readonly publish?: number;
+}
+
+/** What was brought from the artifact server. */
+export interface Fetched {
+  readonly files: number;
+  readonly bytes: number;
 }
 
 /** For whom something is done: the run, and the call that it was begun for. */
@@ -32,12 +38,15 @@ export type SidecarEvent =
       readonly origin: Origin;
       readonly version: string | null;
       readonly phases: Phases;
+      /** By this run itself; null where the version was there, or another run's fetch was joined. */
+      readonly fetched: Fetched | null;
     }
   | {
       readonly type: 'run_failed';
       readonly origin: Origin;
       readonly version: string | null;
       readonly phases: Phases;
+      readonly fetched: Fetched | null;
       readonly error: Error;
     }
   | {
@@ -67,7 +76,16 @@ export type SidecarEvent =
       readonly swept: number;
       readonly dropped: readonly string[];
     }
-  | { readonly type: 'cache_unusable'; readonly error: Error };
+  | { readonly type: 'cache_unusable'; readonly error: Error }
+  | {
+      readonly type: 'breaker_changed';
+      readonly name: 'registry' | 'tracking' | 'artifacts';
+      readonly host: string;
+      readonly from: BreakerState;
+      readonly to: BreakerState;
+      /** The failure that opened it. */
+      readonly reason: string | null;
+    };
 
 type Listener = (event: SidecarEvent) => void;
 

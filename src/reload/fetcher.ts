@@ -4,10 +4,11 @@ import { type SourceOptions, selectSource } from '../artifacts/select.ts';
 import { walk } from '../artifacts/walk.ts';
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError } from '../domain/errors.ts';
-import type { Origin, Phases } from '../domain/events.ts';
+import type { Fetched, Origin, Phases } from '../domain/events.ts';
 import { type ManifestFile, manifestOf } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
+import type { Breaker } from '../policy/breaker.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { FetchedRoot } from '../store/manifests.ts';
@@ -30,6 +31,8 @@ export interface Wanted {
   readonly origin: Origin;
   /** Told how long the phases took, also where one fails. */
   readonly took: (phases: Phases) => void;
+  /** Told how much came, once for each download, however many share it. */
+  readonly brought: (amount: Fetched) => void;
 }
 
 export interface Obtained {
@@ -54,6 +57,16 @@ export class Fetcher {
 
   constructor(options: FetcherOptions) {
     this.#options = options;
+  }
+
+  /** Of the servers that these files come from. */
+  breakersOf(root: ArtifactRoot): readonly Breaker[] {
+    try {
+      return root.flatMap(part => selectSource(part, this.#options).breaker ?? []);
+    } catch {
+      // Whether that matters is for the fetch to say: the files may be in the store.
+      return [];
+    }
   }
 
   async obtain(store: Store, wanted: Wanted): Promise<Obtained> {
@@ -82,7 +95,9 @@ export class Fetcher {
       const shared = { ...this.#options, limit: this.#limit, flight: this.#blobs, flightKey };
       const fetched = await fetchAll(files, { ...shared, intake }, call);
       timer.begin('publish');
-      const committed = await store.commit(wanted.scope, wanted.root, manifestOf(fetched), intake);
+      const manifest = manifestOf(fetched);
+      wanted.brought({ files: manifest.files.length, bytes: manifest.bytes });
+      const committed = await store.commit(wanted.scope, wanted.root, manifest, intake);
       return { fetched: committed, source: 'mlflow', phases: timer.end() };
     } finally {
       wanted.took(timer.end());

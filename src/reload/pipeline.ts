@@ -1,7 +1,7 @@
 import type { Caller } from '../domain/caller.ts';
 import type { Clock } from '../domain/clock.ts';
 import { toSidecarError } from '../domain/errors.ts';
-import type { EventBus, Origin, Phases } from '../domain/events.ts';
+import type { EventBus, Fetched, Origin, Phases } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import { isSameVersion } from '../domain/version.ts';
@@ -48,7 +48,12 @@ export class Pipeline {
   newRun(store: Store, job: Job, before: Run | null): Run {
     const run: Run = new Run(async progress => {
       const origin = { runId: run.id, modelUri: formatModelUri(job.uri), caller: job.caller };
-      const event = () => ({ origin, version: run.resolution?.version.version ?? null, phases: run.phases });
+      const event = () => ({
+        origin,
+        version: run.resolution?.version.version ?? null,
+        phases: run.phases,
+        fetched: run.fetched,
+      });
       try {
         const result = await this.#work(store, job, origin, progress);
         this.#options.events.emit({ type: 'run_finished', ...event(), status: result.status });
@@ -114,7 +119,14 @@ export class Pipeline {
   ): Promise<RunResult> {
     const { registry, fetcher, clock } = this.#options;
     const artifacts = root ?? (await registry.locate(version, call));
-    const wanted = { ...job, root: artifacts, origin, took: (phases: Phases) => progress.took(phases) };
+    progress.needs(fetcher.breakersOf(artifacts));
+    const wanted = {
+      ...job,
+      root: artifacts,
+      origin,
+      took: (phases: Phases) => progress.took(phases),
+      brought: (amount: Fetched) => progress.fetched(amount),
+    };
     const { fetched, source, phases } = await fetcher.obtain(store, wanted);
     progress.took(phases);
     const { snapshot, manifest } = fetched;

@@ -27,12 +27,7 @@ function lineOf(event: SidecarEvent): Line {
     case 'run_finished':
       return runFinished(event);
     case 'run_failed':
-      return failure(
-        `Could not fetch ${subject(event)}`,
-        event.error,
-        runFields(event),
-        event.origin.modelUri,
-      );
+      return runFailed(event);
     case 'try_failed':
       return tryFailed(event);
     case 'request_refused': {
@@ -45,6 +40,8 @@ function lineOf(event: SidecarEvent): Line {
       return cacheRecovered(event);
     case 'cache_unusable':
       return { ...failure('The cache does not work', event.error, {}), level: 'error' };
+    case 'breaker_changed':
+      return breakerChanged(event);
   }
 }
 
@@ -112,6 +109,13 @@ function runFinished(event: SidecarEvent & { type: 'run_finished' }): Line {
   return { level: 'info', msg: `Fetched and published ${subject(event)}.`, fields };
 }
 
+function runFailed(event: SidecarEvent & { type: 'run_failed' }): Line {
+  const { error, origin } = event;
+  const line = failure(`Could not fetch ${subject(event)}`, error, runFields(event), origin.modelUri);
+  // Nothing was tried, and the call that it was begun for says so: an outage has lines enough.
+  return line.fields['code'] === 'circuit_open' ? { ...line, level: 'debug' } : line;
+}
+
 function runFields({ origin, version, phases }: Run): Line['fields'] {
   return { ...originFields(origin), version, durations_ms: durations(phases) };
 }
@@ -142,6 +146,26 @@ function cacheRecovered({ refs, swept, dropped }: SidecarEvent & { type: 'cache_
     msg: `Read the cache. Models: ${refs}; leftovers removed: ${swept}; damaged and thrown away: ${dropped.length}.`,
     fields: { refs, swept, dropped },
   };
+}
+
+const SERVERS = {
+  registry: 'The registry',
+  tracking: 'The tracking server',
+  artifacts: 'The artifact server',
+};
+
+function breakerChanged(event: SidecarEvent & { type: 'breaker_changed' }): Line {
+  const { name, host, from, to, reason } = event;
+  const fields = { breaker: name, host, from, to, ...(reason === null ? {} : { reason }) };
+  const who = `${SERVERS[name]} ${host}`;
+  switch (to) {
+    case 'open':
+      return { level: 'warn', msg: `${who} is left alone for a while: ${reason ?? 'it failed'}`, fields };
+    case 'half-open':
+      return { level: 'info', msg: `${who} is asked again, by a trial.`, fields };
+    case 'closed':
+      return { level: 'info', msg: `${who} is well again.`, fields };
+  }
 }
 
 function failure(what: string, error: Error, fields: Line['fields'], subjectUri = ''): Line {

@@ -66,8 +66,14 @@ export function statusError(what: string, response: UpstreamResponse, message: s
     `${what}: HTTP ${status}${said}.`,
     {
       retryAfterS: parseRetryAfter(singleHeader(headers['retry-after']), Date.now()) ?? undefined,
+      serverFault: !isAboutTheRequest(status),
     },
   );
+}
+
+/** A 4xx is about what was asked, but for the two by which a server says that it has too much to do. */
+function isAboutTheRequest(status: number): boolean {
+  return status >= 400 && status < 500 && status !== 408 && status !== 429;
 }
 
 function deniedError(what: string, status: number, said: string): SidecarError {

@@ -36,6 +36,7 @@ function account(change: Partial<Account> = {}): Account {
     after: ref('2', SNAPSHOT),
     attempts: 2,
     durationMs: 412.6,
+    breaker: 'closed',
     now: NOW,
     ...change,
   };
@@ -74,7 +75,7 @@ test('a version that was loaded is told with everything about it', () => {
     age_s: 0,
     duration_s: 0.413,
     attempts: 2,
-    breaker: null,
+    breaker: 'closed',
     refreshing: false,
     job_id: null,
     warning: null,

@@ -36,6 +36,7 @@ const RUN = {
   origin: { runId: 'run-1', modelUri: URI, caller: CALLER },
   version: '2',
   phases: { resolve: 12.4, list: 3, fetch: 100.6, publish: 5 },
+  fetched: { files: 7, bytes: 48_318 },
 };
 const refused = new SidecarError('mlflow_unreachable', 'MLflow does not answer.', {
   cause: new Error('ECONNREFUSED'),
