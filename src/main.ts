@@ -2,9 +2,9 @@
 import { CommandFailure, FAILED } from './cli/failure.ts';
 import { errnoOf, toSidecarError } from './domain/errors.ts';
 
-// Name look-ups and the disk share libuv's threads, four by default: a name server that hangs must not stop the disk.
-// It is read when the first of them starts, which nothing so far has caused.
-process.env['UV_THREADPOOL_SIZE'] ??= '16';
+// The disk, the log and the system's name look-ups share libuv's threads, four by default. What may hang on one disk is
+// limited to some forty of them, so that the others go on. It is read when the first of them starts, which nothing so far has caused.
+process.env['UV_THREADPOOL_SIZE'] ??= '64';
 
 /** As `engines` in package.json has it. */
 const MIN_NODE = 24;

@@ -6,6 +6,8 @@ const FEWEST_ACTIVE = 10;
 const BUSY_FOR_MS = 2_000;
 /** For so long nobody was refused: the load is gone. */
 const CALM_FOR_MS = 2_000;
+/** More active calls than this, on a loop that has no time to spare, are a queue. One that only downloads has none. */
+const QUEUE = 20;
 /** Shares of its time in which the event loop had something to do. Between the two nothing changes. */
 const BUSY = 0.95;
 const AT_EASE = 0.85;
@@ -18,8 +20,8 @@ export interface Ticket {
 }
 
 /**
- * Which calls are let in. While the event loop has time to spare that is every one, up to 1,000 at once. Once it was busy for
- * two seconds on end, only so many are active at a time that those who are let in are answered about as soon as ever: few at
+ * Which calls are let in. While the event loop has time to spare that is every one, up to 1,000 at once. Once calls have queued
+ * for two seconds on end, only so many are active at a time that those who are let in are answered about as soon as ever: few at
  * first, more for as long as there is time left over. No timer, no clock: it is told how the loop does.
  */
 export class Admission {
@@ -41,7 +43,7 @@ export class Admission {
   /** A ticket, or why there is none. */
   admit(): Ticket | 'full' | 'busy' {
     if (this.#waiting >= MOST_WAITING) return this.#refuse('full');
-    if (this.#most !== null && this.#young[0] + this.#young[1] >= this.#most) return this.#refuse('busy');
+    if (this.#most !== null && this.#active >= this.#most) return this.#refuse('busy');
     this.#waiting += 1;
     this.#young = [this.#young[0] + 1, this.#young[1]];
     return { generation: this.#generation };
@@ -56,13 +58,19 @@ export class Admission {
 
   /**
    * How the event loop did since the last time.
-   * @param utilization the share of `ms` in which it had something to do
+   * @param utilization the share of the time in which it had something to do
+   * @param ms how long that is
    */
   sample(utilization: number, ms: number): void {
     this.#age(ms);
-    if (this.#most === null) this.#watch(utilization, ms);
-    else this.#most = this.#adjusted(this.#most, utilization, ms);
+    if (this.#most === null) this.#watch(utilization >= BUSY && this.#active > QUEUE, ms);
+    else if (this.#isOver(ms)) this.#most = null;
+    else this.#most = this.#adjusted(this.#most, utilization);
     this.#refused = false;
+  }
+
+  get #active(): number {
+    return this.#young[0] + this.#young[1];
   }
 
   #age(ms: number): void {
@@ -73,18 +81,20 @@ export class Admission {
     this.#young = [0, this.#young[0]];
   }
 
-  #watch(utilization: number, ms: number): void {
-    this.#busyMs = utilization >= BUSY ? this.#busyMs + ms : Math.max(0, this.#busyMs - 2 * ms);
-    if (this.#busyMs >= BUSY_FOR_MS) this.#most = FEWEST_ACTIVE;
+  #watch(isBusy: boolean, ms: number): void {
+    this.#busyMs = isBusy ? this.#busyMs + ms : Math.max(0, this.#busyMs - ms);
+    if (this.#busyMs < BUSY_FOR_MS) return;
+    this.#most = FEWEST_ACTIVE;
+    this.#busyMs = 0;
+    this.#calmMs = 0;
   }
 
-  #adjusted(most: number, utilization: number, ms: number): number | null {
-    this.#calmMs = this.#refused || utilization > AT_EASE ? 0 : this.#calmMs + ms;
-    if (this.#calmMs >= CALM_FOR_MS) {
-      this.#busyMs = 0;
-      this.#calmMs = 0;
-      return null;
-    }
+  #isOver(ms: number): boolean {
+    this.#calmMs = this.#refused ? 0 : this.#calmMs + ms;
+    return this.#calmMs >= CALM_FOR_MS;
+  }
+
+  #adjusted(most: number, utilization: number): number {
     if (utilization >= BUSY) return Math.max(FEWEST_ACTIVE, Math.floor(most * 0.8));
     return this.#refused && utilization < AT_EASE ? Math.min(MOST_WAITING, Math.ceil(most * 1.1)) : most;
   }

@@ -2,12 +2,16 @@ import type { Request, RequestHandler, Response } from 'express';
 import { SidecarError } from '../domain/errors.ts';
 import { matchesGlob } from '../domain/glob.ts';
 import { formatModelUri, type ModelUri, nameFault, refKey } from '../domain/model-uri.ts';
+import { TOO_LATE, within } from '../policy/abort.ts';
 import { sendList, sendOutcome } from './answer.ts';
-import { readBody, textsOf } from './body.ts';
+import { type Body, readBody, textsOf } from './body.ts';
 import type { HttpDeps } from './deps.ts';
 import { type Fault, FaultyRequest } from './faults.ts';
 import { type Given, parseFields } from './fields.ts';
 import { modelReloadSchema, reloadSchema, uriOf } from './reload-schema.ts';
+
+/** Of http/server.ts, in seconds. */
+const BODY_LIMIT_S = 30;
 
 /** How a call wants its models reloaded, whichever way it named them. */
 interface Wishes {
@@ -58,7 +62,17 @@ export function nameFaults(name: string): Fault[] {
 
 async function given(req: Request<object>, res: Response): Promise<Given> {
   const at = req.url.indexOf('?');
-  return { body: await readBody(req, res), query: textsOf(at < 0 ? '' : req.url.slice(at)) };
+  const query = textsOf(at < 0 ? '' : req.url.slice(at));
+  return { body: await bodyInTime(req, res, Number(query.get('deadline_s')?.[0])), query };
+}
+
+/** A deadline in the query is known before the body is; the server's limit for the whole request holds for any. */
+async function bodyInTime(req: Request<object>, res: Response, deadlineS: number): Promise<Body> {
+  const reading = readBody(req, res);
+  if (!(deadlineS > 0 && deadlineS < BODY_LIMIT_S)) return await reading;
+  const body = await within(deadlineS * 1_000, reading);
+  if (body !== TOO_LATE) return body;
+  throw new FaultyRequest([{ field: 'body', message: 'did not arrive within deadline_s' }]);
 }
 
 function configured(uris: readonly ModelUri[], field: string): readonly ModelUri[] {

@@ -67,3 +67,17 @@ export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal):
     signal.removeEventListener('abort', wake);
   }
 }
+
+/** For timers: does `work` unless the last time is not over yet, as on a disk that hangs. Errors are nobody's business. */
+export function unlessRunning(work: () => Promise<unknown>): () => void {
+  let isRunning = false;
+  return () => {
+    if (isRunning) return;
+    isRunning = true;
+    work()
+      .catch(() => undefined)
+      .finally(() => {
+        isRunning = false;
+      });
+  };
+}

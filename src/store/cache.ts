@@ -56,18 +56,8 @@ export class Cache {
   /** Notes, while nobody calls too, whether the disk hangs. */
   async #look(store: Store): Promise<void> {
     const isHung = (await store.isThere()) === TOO_LATE;
-    if (isHung && !this.#hung) this.#options.events.emit({ type: 'cache_unusable', error: this.#hangs() });
+    if (isHung && !this.#hung) this.#options.events.emit({ type: 'cache_unusable', error: store.hangs() });
     this.#hung = isHung;
-  }
-
-  #hangs(): SidecarError {
-    return new SidecarError(
-      'internal',
-      `The disk of the cache directory ${this.#options.dir} does not answer.`,
-      {
-        hint: 'What is in memory is given. Look at the file system of SIDECAR_CACHE_DIR.',
-      },
-    );
   }
 
   #judge(problem: SidecarError | null): void {
@@ -93,7 +83,7 @@ export class Cache {
 
   /** Why nothing can be written, and what to do; null where all is well. */
   get problem(): string | null {
-    const problem = this.#store?.disk.isHanging ? this.#hangs() : this.#problem;
+    const problem = this.#store?.disk.isHanging ? this.#store.hangs() : this.#problem;
     if (problem !== null) return [problem.message, problem.hint ?? ''].join(' ').trim();
     return this.#store === null ? 'The cache directory is not open yet.' : null;
   }

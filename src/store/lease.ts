@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf } from '../domain/errors.ts';
+import { unlessRunning } from '../policy/abort.ts';
 
 const HEARTBEAT_MS = 10_000;
 /** Six missed heartbeats: a process on another host, or in another container, that is no longer there. */
@@ -29,7 +30,10 @@ export class Lease {
   private constructor(dir: string, since: number) {
     this.dir = dir;
     this.#since = since;
-    this.#timer = setInterval(() => void this.#beat(), HEARTBEAT_MS).unref();
+    this.#timer = setInterval(
+      unlessRunning(() => this.#beat()),
+      HEARTBEAT_MS,
+    ).unref();
   }
 
   static async take(tmp: string): Promise<Lease> {

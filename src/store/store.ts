@@ -1,11 +1,12 @@
 import { access as reach } from 'node:fs/promises';
+import pLimit from 'p-limit';
 import type { Clock } from '../domain/clock.ts';
 import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
-import type { TOO_LATE } from '../policy/abort.ts';
+import { type TOO_LATE, unlessRunning } from '../policy/abort.ts';
 import { DiskWatch } from '../policy/disk-watch.ts';
 import { type Access, accessTo, makeLayout, unusable } from './access.ts';
 import { Blobs } from './blobs.ts';
@@ -26,6 +27,8 @@ import { Usage } from './usage.ts';
 
 const SWEEP_MS = 60_000;
 const UNLIMITED: CacheLimits = { maxBytes: Infinity, maxStaleMs: Infinity, models: new Set() };
+/** Fetches that look or commit at the same time. Where the disk hangs, each holds one of libuv's threads. */
+const MOST_AT_ONCE = 8;
 
 /** Where bytes live. Renames give correctness; several processes may share one directory. */
 export class Store {
@@ -45,6 +48,8 @@ export class Store {
   readonly collector: Collector;
   readonly #reservations: Reservations;
   readonly #quarantine: Quarantine;
+  readonly #looks = pLimit(MOST_AT_ONCE);
+  readonly #commits = pLimit(MOST_AT_ONCE);
 
   private constructor(
     layout: Layout,
@@ -61,7 +66,7 @@ export class Store {
     this.#lease = access.lease;
     const tmp = access.lease?.dir ?? layout.tmp;
     // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
-    const sweep = () => void sweepDeadLeases(layout.tmp, clock.now()).catch(() => undefined);
+    const sweep = unlessRunning(() => sweepDeadLeases(layout.tmp, clock.now()));
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
     this.#staging = new Staging(new Blobs(layout, tmp));
     this.#usage = new Usage(layout);
@@ -127,7 +132,8 @@ export class Store {
 
   /** What was fetched of an artifact root, if its snapshot is still there. */
   async find(scope: Scope, root: ArtifactRoot): Promise<FetchedRoot | null> {
-    const found = await this.#manifests.find(scope, root);
+    if (this.disk.isHanging) throw this.hangs();
+    const found = await this.#looks(() => this.#manifests.find(scope, root));
     if (found === null || this.refs.withdrawn.has(found.snapshot)) return null;
     // First noted, then looked at: whoever collects looks at the note before it removes anything.
     await this.#usage.found(found.snapshot);
@@ -137,8 +143,11 @@ export class Store {
   /** For the files of one version; to be closed. Whatever somebody removed from the cache meanwhile is made again. */
   async intake(): Promise<Intake> {
     if (this.problem !== null) throw this.problem;
-    await makeLayout(this.layout);
-    await this.#lease?.ensure();
+    if (this.disk.isHanging) throw this.hangs();
+    await this.#looks(async () => {
+      await makeLayout(this.layout);
+      await this.#lease?.ensure();
+    });
     return this.#staging.open();
   }
 
@@ -158,13 +167,15 @@ export class Store {
 
   /** Makes a snapshot of files of which every one has been taken in; durable when it resolves. */
   async commit(scope: Scope, root: ArtifactRoot, manifest: Manifest, intake: Intake): Promise<FetchedRoot> {
-    await intake.commit(manifest.files);
-    const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
-    await this.#manifests.save(scope, root, fetched);
-    this.#usage.built(fetched.snapshot);
-    this.#reservations.added(manifest.bytes);
-    this.refs.withdrawn.readmit(fetched.snapshot);
-    return fetched;
+    return await this.#commits(async () => {
+      await intake.commit(manifest.files);
+      const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
+      await this.#manifests.save(scope, root, fetched);
+      this.#usage.built(fetched.snapshot);
+      this.#reservations.added(manifest.bytes);
+      this.refs.withdrawn.readmit(fetched.snapshot);
+      return fetched;
+    });
   }
 
   /**
@@ -201,6 +212,17 @@ export class Store {
 
   async hasSnapshot(id: string): Promise<boolean> {
     return await this.#snapshots.has(id);
+  }
+
+  /** What is said while the disk does not answer. */
+  hangs(): SidecarError {
+    return new SidecarError(
+      'internal',
+      `The disk of the cache directory ${this.layout.root} does not answer.`,
+      {
+        hint: 'What is cached is given from memory. Look at the file system of SIDECAR_CACHE_DIR.',
+      },
+    );
   }
 
   /** Whether the disk still answers. */

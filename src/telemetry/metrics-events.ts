@@ -34,6 +34,8 @@ export function countEvents(set: MetricSet, events: EventBus, labels: ModelLabel
         return failures.countTry(event);
       case 'request_refused':
         return failures.countRefusal(event);
+      case 'requests_shed':
+        return failures.countRefusal(event, event.count);
       case 'breaker_changed':
         return transitions.count(event);
     }
@@ -147,8 +149,8 @@ class Failures {
     if (retryInMs !== null) this.#retries.inc();
   }
 
-  countRefusal({ error }: Of<'request_refused'>): void {
-    this.#refused.inc({ code: codeOf(error) });
+  countRefusal({ error }: Of<'request_refused' | 'requests_shed'>, count = 1): void {
+    this.#refused.inc({ code: codeOf(error) }, count);
   }
 }
 

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { bytesOf, members, problem, readAll, replyOf, sendBytes, sidecar } from './support.ts';
@@ -105,6 +106,21 @@ test('a client that trickles its body is answered when the request’s time is o
   expect(performance.now() - startedAt).toBeLessThan(3_000);
   expect(replyOf(answer).status).toBe(400);
   expect(problem(replyOf(answer)).detail).toBe('The request did not arrive in time.');
+  expect(requests).toEqual([]);
+});
+
+test('a body that trickles is waited for until the deadline, where the query names one', async () => {
+  const { port, requests } = await sidecar();
+  const socket = connect(port, '127.0.0.1');
+  socket.write(
+    'POST /v1/reload?deadline_s=0.3 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n',
+  );
+  const startedAt = performance.now();
+  const [answer] = await once(socket, 'data');
+  socket.destroy();
+  expect(performance.now() - startedAt).toBeLessThan(3_000);
+  expect(replyOf(String(answer)).status).toBe(400);
+  expect(problem(replyOf(String(answer))).detail).toBe('body: did not arrive within deadline_s');
   expect(requests).toEqual([]);
 });
 

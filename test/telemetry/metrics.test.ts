@@ -135,12 +135,14 @@ test('tries that failed, those of them that were repeated, and refused requests 
       path: '/',
       error: new SidecarError('unauthorized', 'no token'),
     },
+    { type: 'requests_shed', count: 41, error: new SidecarError('overloaded', 'too busy') },
   );
   const found = await families();
   const value = (name: string, labels = {}) => sampleOf(found, `mlflow_sidecar_${name}`, labels);
   expect(value('upstream_tries_failed_total', { code: 'mlflow_unreachable' })).toBe(2);
   expect(value('upstream_retries_total')).toBe(1);
   expect(value('requests_refused_total', { code: 'unauthorized' })).toBe(1);
+  expect(value('requests_refused_total', { code: 'overloaded' })).toBe(41);
 });
 
 test('each URI shows its version, its age, and how long it may still be given', async () => {

@@ -1,7 +1,8 @@
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import { parseHosts, parseResolvConf, SystemFile } from '../../src/upstream/dns-files.ts';
 
@@ -75,7 +76,7 @@ test('a file is known at once, and one that is absent is what was said for it', 
 
 test('a file on a disk that hangs holds nobody up', async () => {
   const path = join(await directory(), 'fifo');
-  execFileSync('mkfifo', [path]);
+  await promisify(execFile)('mkfifo', [path]);
   const file = new SystemFile(path, text => text, 'none');
   const startedAt = performance.now();
   expect(await file.content()).toBe('none');
