@@ -20,7 +20,8 @@ import { Pipeline } from './reload/pipeline.ts';
 import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
-import type { CacheLimits } from './store/collector.ts';
+import { type CacheLimits, NO_DEMAND } from './store/collector.ts';
+import { Store } from './store/store.ts';
 import { Credentials } from './upstream/credentials.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
 import { Transport } from './upstream/transport.ts';
@@ -102,6 +103,22 @@ export async function fetchOnce(
   }
 }
 
+/** One collection without a server; `isDry` only plans it. `ownerPid` is of a living process that owns the cache instead. */
+export async function collectOnce(options: Options, isDry: boolean, events: EventBus) {
+  const { registryUri, workspace } = options.mlflow;
+  const own = scopeOf(registryUri, workspace, null);
+  const store = await Store.open(options.cacheDir, own, clock, events, cacheLimitsOf(options));
+  try {
+    if (store.problem !== null && !isDry) throw store.problem;
+    const [owner] = await store.ownership.living();
+    const isOwner = await store.ownership.check();
+    const collection = isDry ? await store.collector.foresee() : await store.collector.collect(NO_DEMAND);
+    return { collection, ownerPid: isOwner ? null : (owner?.pid ?? null) };
+  } finally {
+    await store.close();
+  }
+}
+
 async function createCore(options: Options, events: EventBus): Promise<Core> {
   const { mlflow } = options;
   const { workspace, registryUri, trackingUri } = mlflow;
@@ -138,7 +155,7 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
   const store = () => cache.store();
   return {
     reloader: new DeadlineReloader({ ...shared, pipeline, store, mlflowUri: trackingUri }),
-    catalog: new CachedModels({ ...shared, cache, cacheDir }),
+    catalog: new CachedModels({ ...shared, cache, cacheDir, cacheMaxBytes: options.cacheMaxBytes }),
     cache,
     abort: reason => stopping.abort(reason),
     close: async () => {

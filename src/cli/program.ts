@@ -38,6 +38,7 @@ export async function run(args: readonly string[], env: Env): Promise<ExitCode> 
   addFetch(program, env, finish);
   addReload(program, env, finish);
   addStatus(program, env, finish);
+  addGc(program, env, finish);
   try {
     await program.parseAsync(args, { from: 'user' });
     return code;
@@ -128,6 +129,20 @@ function addStatus(program: Command, env: Env, finish: Finish): void {
       const { status } = await import('./status.ts');
       finish(await status(sidecarOf(url, env), json ?? false));
     });
+}
+
+function addGc(program: Command, env: Env, finish: Finish): void {
+  const command = program
+    .command('gc')
+    .description('remove from the cache what need not be kept, where no running sidecar owns it')
+    .option('--dry-run', 'only say what would go; beside a running sidecar, too');
+  addOptionFlags(command);
+  command.addHelpText('after', EXIT_CODES).action(async ({ dryRun }: { dryRun?: true }) => {
+    const { options, warnings } = optionsOf(command, env);
+    for (const warning of warnings) process.stderr.write(`${warning}\n`);
+    const { gc } = await import('./gc.ts');
+    finish(await gc(options, dryRun ?? false));
+  });
 }
 
 function urlOption(): Option {

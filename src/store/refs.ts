@@ -4,6 +4,7 @@ import type { Scope } from '../domain/scope.ts';
 import type { Layout } from './layout.ts';
 import { RefFiles } from './ref-files.ts';
 import type { Published, Ref } from './ref-record.ts';
+import { Tally } from './tally.ts';
 import type { Usage } from './usage.ts';
 
 /** A ref as it is kept in memory; `order` is of the registry's answer that it was published or confirmed by. */
@@ -23,6 +24,7 @@ export class Refs {
   readonly #onWriteError: (error: Error) => void;
   readonly #usage: Usage;
   readonly #entries = new Map<string, Entry>();
+  readonly #tally = new Tally();
   readonly #writing = new Map<string, Promise<void>>();
   readonly #unsaved = new Set<string>();
 
@@ -42,7 +44,7 @@ export class Refs {
 
   /** Takes over what recovery found on the disk. */
   adopt(scope: Scope, ref: Ref): void {
-    this.#entries.set(keyOf(scope, ref.uri), { scope, ref, order: 0 });
+    this.#set(keyOf(scope, ref.uri), { scope, ref, order: 0 });
   }
 
   get(scope: Scope, uri: ModelUri): Ref {
@@ -56,6 +58,11 @@ export class Refs {
   /** Of all scopes. */
   everyone(): readonly Ref[] {
     return [...this.#entries.values()].map(entry => entry.ref);
+  }
+
+  /** How many refs have something to give, and how many bytes that is. */
+  published(): { readonly models: number; readonly bytes: number } {
+    return this.#tally;
   }
 
   /** @param uri a canonical text */
@@ -90,7 +97,7 @@ export class Refs {
       if (order < this.#order(key)) return await this.#files.show(scope, meanwhile, before);
       const refusedAt = meanwhile.refusedAt === before.refusedAt ? null : meanwhile.refusedAt;
       const ref = { ...meanwhile, published, previous, confirmedAt: now, refusedAt };
-      this.#entries.set(key, { scope, ref, order });
+      this.#set(key, { scope, ref, order });
       if (replaced !== null) await this.#usage.superseded(replaced);
     });
   }
@@ -140,6 +147,7 @@ export class Refs {
    */
   async forget(scope: Scope, uri: ModelUri, path: string): Promise<void> {
     await this.#exclusively(keyOf(scope, uri), async key => {
+      this.#tally.replace(this.#entries.get(key)?.ref.published ?? null, null);
       this.#entries.delete(key);
       await this.#files.remove(uri, path);
     });
@@ -150,13 +158,18 @@ export class Refs {
     await Promise.all(this.#writing.values());
   }
 
+  #set(key: string, entry: Entry): void {
+    this.#tally.replace(this.#entries.get(key)?.ref.published ?? null, entry.ref.published);
+    this.#entries.set(key, entry);
+  }
+
   #order(key: string): number {
     return this.#entries.get(key)?.order ?? 0;
   }
 
   #note(scope: Scope, ref: Ref, order: number): void {
     const key = keyOf(scope, ref.uri);
-    this.#entries.set(key, { scope, ref, order });
+    this.#set(key, { scope, ref, order });
     if (this.#readOnly !== null || this.#unsaved.has(key)) return;
     this.#unsaved.add(key);
     this.#exclusively(key, async () => {
@@ -174,7 +187,7 @@ export class Refs {
     if (found === null || !isThere || (found.confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
     const { published, previous, confirmedAt } = found;
     const ref = { ...ours, published, previous, confirmedAt };
-    this.#entries.set(keyOf(scope, uri), { scope, ref, order: this.#order(keyOf(scope, uri)) });
+    this.#set(keyOf(scope, uri), { scope, ref, order: this.#order(keyOf(scope, uri)) });
   }
 
   /** One writer a ref at a time, in the order asked for. */

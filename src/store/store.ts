@@ -55,7 +55,7 @@ export class Store {
     const sweep = () => void sweepDeadLeases(layout.tmp, clock.now()).catch(() => undefined);
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
     this.#staging = new Staging(new Blobs(layout, tmp));
-    this.#usage = new Usage(layout);
+    this.#usage = new Usage(layout, clock);
     const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
     this.refs = new Refs(layout, tmp, access.problem, onWriteError, this.#usage);
     this.#snapshots = new Snapshots(layout, tmp);
@@ -150,7 +150,8 @@ export class Store {
     await intake.commit(manifest.files);
     const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
     await this.#manifests.save(scope, root, fetched);
-    this.#usage.built(fetched.snapshot);
+    // By this process' clock: that of the disk may be another.
+    await this.#usage.found(fetched.snapshot);
     this.#reservations.added(manifest.bytes);
     return fetched;
   }

@@ -73,7 +73,16 @@ export const CATALOG: Catalog = {
     last_error: null,
     slow: false,
   }),
-  cache: () => ({ dir: '/cache', usable: true, problem: null, models: 1, bytes: 48_318 }),
+  cache: () => ({
+    dir: '/cache',
+    usable: true,
+    problem: null,
+    models: 1,
+    bytes: 48_318,
+    max_bytes: 1e9,
+    used_bytes: 96_636,
+    free_bytes: null,
+  }),
 };
 
 interface Scripted extends Partial<Omit<HttpDeps, 'settings'>> {
