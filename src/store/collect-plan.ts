@@ -24,7 +24,7 @@ export interface Space {
   readonly neededBytes: number;
 }
 
-export type Why = 'litter' | 'superseded' | 'space' | 'too_stale';
+type Why = 'litter' | 'superseded' | 'space' | 'too_stale';
 
 export type Removal =
   | {

@@ -16,9 +16,9 @@ test('100 readers through 300 publishes under a quota of three versions: no read
   const faults: string[] = [];
   const versions = new Set<string>();
   const rounds = Array.from({ length: READERS }, () => 0);
-  let isOver = false;
+  const over = new AbortController();
   const reader = async (_: unknown, index: number) => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       try {
         const dir = await realpath(link);
         const before = await readFile(join(dir, 'MLmodel'), 'utf8');
@@ -42,7 +42,7 @@ test('100 readers through 300 publishes under a quota of three versions: no read
       opened.clock.advance(31_000);
     }
   }
-  isOver = true;
+  over.abort();
   await Promise.all(readers);
   expect(faults).toEqual([]);
   expect(rounds.every(round => round > 10)).toBe(true);

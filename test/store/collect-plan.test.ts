@@ -272,13 +272,13 @@ const anInventory = fc
       ),
     );
     const items = refs.map((one, at) => ({
-      ...ref(`r${at}`, id(one.current), id(one.previous), one.ageMs),
+      ...ref(`r${at}`, idOf(one.current), idOf(one.previous), one.ageMs),
       isExpendable: one.isExpendable,
     }));
     return { snapshots, refs: items, blobs, orphans: [] };
   });
 
-function id(at: number | null): string | null {
+function idOf(at: number | null): string | null {
   return at === null ? null : `s${at}`;
 }
 

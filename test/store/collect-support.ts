@@ -16,7 +16,7 @@ export const HOUR_MS = 60 * MINUTE_MS;
 export const SIZE = 10_000;
 
 /** The system's, set forward. */
-export class LaterClock implements Clock {
+class LaterClock implements Clock {
   #aheadMs = 0;
 
   now(): number {
