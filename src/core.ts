@@ -60,7 +60,7 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
     options.refreshWaitS * 1_000,
     clock,
   );
-  const { fileRoots, cacheDir } = options;
+  const { fileRoots, cacheDir, cacheMaxBytes } = options;
   const fetcher = new Fetcher({
     client: over(downloads),
     events,
@@ -79,7 +79,14 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
   const store = () => cache.store();
   return {
     reloader: new DeadlineReloader({ ...shared, servers, pipeline, store, mlflowUri: trackingUri }),
-    catalog: new CachedModels({ ...shared, circuits, health: servers.registry.health, cache, cacheDir }),
+    catalog: new CachedModels({
+      ...shared,
+      circuits,
+      health: servers.registry.health,
+      cache,
+      cacheDir,
+      cacheMaxBytes,
+    }),
     cache,
     abort: reason => stopping.abort(reason),
     close: async () => {
@@ -118,7 +125,7 @@ function askedServers(
   };
 }
 
-function cacheLimitsOf({ cacheMaxBytes, maxStaleS, models }: Options): CacheLimits {
+export function cacheLimitsOf({ cacheMaxBytes, maxStaleS, models }: Options): CacheLimits {
   return {
     maxBytes: cacheMaxBytes,
     maxStaleMs: maxStaleS * 1_000,

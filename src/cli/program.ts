@@ -44,6 +44,7 @@ export async function run(args: readonly string[], env: Env): Promise<ExitCode> 
   addFetch(program, env, finish);
   addReload(program, env, finish);
   addStatus(program, env, finish);
+  addGc(program, env, finish);
   addVerify(program, env, finish);
   try {
     await program.parseAsync(args, { from: 'user' });
@@ -147,6 +148,20 @@ function addVerify(program: Command, env: Env, finish: Finish): void {
     for (const warning of warnings) process.stderr.write(`${warning}\n`);
     const { verify } = await import('./verify.ts');
     finish(await verify(options.cacheDir));
+  });
+}
+
+function addGc(program: Command, env: Env, finish: Finish): void {
+  const command = program
+    .command('gc')
+    .description('remove from the cache what need not be kept, where no running sidecar owns it')
+    .option('--dry-run', 'only say what would go; beside a running sidecar, too');
+  addOptionFlags(command);
+  command.addHelpText('after', EXIT_CODES).action(async ({ dryRun }: { dryRun?: true }) => {
+    const { options, warnings } = optionsOf(command, env);
+    for (const warning of warnings) process.stderr.write(`${warning}\n`);
+    const { gc } = await import('./gc.ts');
+    finish(await gc(options, dryRun ?? false));
   });
 }
 

@@ -72,7 +72,10 @@ const CacheSchema = z.object({
   usable: z.boolean(),
   problem: z.string().nullable(),
   models: z.number().int(),
-  bytes: z.number().int(),
+  bytes: z.number().int().describe('of what is published'),
+  max_bytes: z.number().int(),
+  used_bytes: z.number().int().nullable().describe('of everything that is kept, as last counted'),
+  free_bytes: z.number().int().nullable().describe('on its file system, as last seen'),
   scrub: z
     .object({
       last_finished_at: z.number().describe('seconds since 1970'),

@@ -80,7 +80,13 @@ export interface CacheState {
   /** Why not, in words for the operator. */
   readonly problem: string | null;
   readonly models: number;
+  /** Of what is published. */
   readonly bytes: number;
+  readonly max_bytes: number;
+  /** Of everything that is kept, as last counted; null where nobody has counted yet. */
+  readonly used_bytes: number | null;
+  /** On its file system, as last seen. */
+  readonly free_bytes: number | null;
   /** Of the last background verification; null before the first one is over. */
   readonly scrub: ScrubState | null;
 }

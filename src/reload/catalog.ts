@@ -15,6 +15,7 @@ import type { RegistryWatch } from './registry-watch.ts';
 export interface CatalogOptions {
   readonly cache: Cache;
   readonly cacheDir: string;
+  readonly cacheMaxBytes: number;
   readonly watch: RegistryWatch;
   readonly circuits: Circuits;
   /** Of the registry. */
@@ -71,16 +72,18 @@ export class CachedModels implements Catalog {
   }
 
   cache(): CacheState {
-    const { cache, cacheDir } = this.#options;
-    const published = (cache.opened?.refs.everyone() ?? []).flatMap(ref => ref.published ?? []);
-    const bySnapshot = new Map(published.map(({ snapshot, bytes }) => [snapshot, bytes]));
-    const bytes = [...bySnapshot.values()].reduce((sum, size) => sum + size, 0);
+    const { cache, cacheDir, cacheMaxBytes } = this.#options;
+    const { models, bytes } = cache.opened?.refs.published() ?? { models: 0, bytes: 0 };
+    const space = cache.opened?.space;
     return {
       dir: cacheDir,
       usable: cache.problem === null,
       problem: cache.problem,
-      models: published.length,
+      models,
       bytes,
+      max_bytes: cacheMaxBytes,
+      used_bytes: space?.usedBytes ?? null,
+      free_bytes: space?.freeBytes ?? null,
       scrub: this.#scrub,
     };
   }

@@ -49,3 +49,9 @@ export function unusable(dir: string, cause: unknown): SidecarError {
     cause,
   });
 }
+
+export function hanging(layout: Layout): SidecarError {
+  return new SidecarError('internal', `The disk of the cache directory ${layout.root} does not answer.`, {
+    hint: 'What is cached is given from memory. Look at the file system of SIDECAR_CACHE_DIR.',
+  });
+}

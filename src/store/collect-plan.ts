@@ -24,7 +24,7 @@ export interface Space {
   readonly neededBytes: number;
 }
 
-export type Why = 'litter' | 'superseded' | 'space' | 'too_stale';
+type Why = 'litter' | 'superseded' | 'space' | 'too_stale';
 
 export type Removal =
   | {
@@ -35,12 +35,14 @@ export type Removal =
       readonly blobs: readonly BlobItem[];
     }
   | { readonly kind: 'blob'; readonly why: Why; readonly item: BlobItem }
-  | { readonly kind: 'manifest'; readonly why: Why; readonly name: string }
+  | { readonly kind: 'orphan'; readonly why: Why; readonly path: string }
   | { readonly kind: 'ref'; readonly why: Why; readonly item: RefItem };
 
 export interface CollectPlan {
   /** In this order. */
   readonly removals: readonly Removal[];
+  /** That there are before. */
+  readonly snapshots: number;
   readonly usedBytes: number;
   readonly freedBytes: number;
   /** Superseded, but so lately that somebody may be reading it: the limit may be exceeded by so much. */
@@ -107,9 +109,9 @@ class Planner {
       if (!isOld || item.links > 0 || this.#content.holders(item) > 0 || !this.#content.drop(item)) continue;
       this.#removals.push({ kind: 'blob', why: 'litter', item });
     }
-    for (const { name, changedAt } of this.#inventory.orphanManifests) {
+    for (const { path, changedAt } of this.#inventory.orphans) {
       if (changedAt <= this.#now - IN_FLIGHT_GRACE_MS)
-        this.#removals.push({ kind: 'manifest', why: 'litter', name });
+        this.#removals.push({ kind: 'orphan', why: 'litter', path });
     }
   }
 
@@ -138,6 +140,7 @@ class Planner {
   plan(): CollectPlan {
     return {
       removals: this.#removals,
+      snapshots: this.#inventory.snapshots.length,
       usedBytes: this.#usedBytes,
       freedBytes: this.#usedBytes - this.#content.bytes,
       gracedBytes: this.#gracedBytes,

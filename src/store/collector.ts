@@ -73,6 +73,12 @@ export class Collector {
     );
   }
 
+  /** As `collect`, but only in words. */
+  async foresee(): Promise<Collected> {
+    const plan = await this.plan(NO_DEMAND);
+    return { plan, usedBytes: plan.usedBytes - plan.freedBytes, shortBytes: plan.shortBytes };
+  }
+
   /** Counts, and removes what has to go; a process that does not own the cache only counts. */
   async collect(demand: Demand): Promise<Collected> {
     return await this.carryOut(await this.plan(demand));

@@ -38,8 +38,8 @@ export interface Inventory {
   readonly snapshots: readonly SnapshotItem[];
   readonly blobs: readonly BlobItem[];
   readonly refs: readonly RefItem[];
-  /** File names of records of snapshots that are gone. */
-  readonly orphanManifests: readonly { readonly name: string; readonly changedAt: number }[];
+  /** Records and notes of snapshots that are gone; paths from the layout's root. */
+  readonly orphans: readonly { readonly path: string; readonly changedAt: number }[];
 }
 
 /** Which contents how many snapshots have, as snapshots go. */

@@ -48,8 +48,14 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
     };
   });
   const there = new Set(ids);
-  const orphanManifests = manifests.filter(({ snapshot }) => snapshot === null || !there.has(snapshot));
-  return { snapshots, blobs, refs: await readRefs(layout, knowledge), orphanManifests };
+  const isGone = (id: string | null) => id === null || !there.has(id);
+  const orphans = [
+    ...manifests
+      .filter(({ snapshot }) => isGone(snapshot))
+      .map(({ name, changedAt: at }) => ({ name, at, dir: layout.manifests })),
+    ...[...usedAt].filter(([id]) => isGone(id)).map(([name, at]) => ({ name, at, dir: layout.used })),
+  ].map(({ dir, name, at }) => ({ path: relative(layout.root, join(dir, name)), changedAt: at }));
+  return { snapshots, blobs, refs: await readRefs(layout, knowledge), orphans };
 }
 
 /** On the disk, of all scopes and processes, and in memory. */
@@ -88,7 +94,7 @@ async function readManifests(layout: Layout): Promise<readonly ManifestItem[]> {
   const names = entries.filter(entry => entry.isFile()).map(entry => entry.name);
   return await mapBounded(names, READS_AT_ONCE, async name => {
     const path = join(layout.manifests, name);
-    const changed = await changedAt(path);
+    const changed = await writtenAt(path);
     const stored = parseManifest((await readIfThere(path)) ?? '');
     const sha256s = stored?.files.map(file => file.sha256) ?? [];
     return { name, snapshot: stored?.snapshot ?? null, sha256s, changedAt: changed };
@@ -101,10 +107,16 @@ export async function lastUsedAt(
   usage: Usage,
   { id, manifest }: Pick<SnapshotItem, 'id' | 'manifest'>,
 ): Promise<number> {
-  const built = manifest === null ? layout.snapshot(id) : join(layout.manifests, manifest);
-  return Math.max(await changedAt(built), await usage.lastOf(id));
+  const record = manifest === null ? null : join(layout.manifests, manifest);
+  const builtAt = record === null ? await changedAt(layout.snapshot(id)) : await writtenAt(record);
+  return Math.max(builtAt, await usage.lastOf(id));
 }
 
+async function writtenAt(path: string): Promise<number> {
+  return (await ifAbsent(null, stat(path)))?.mtimeMs ?? 0;
+}
+
+/** A rename shows, too. */
 async function changedAt(path: string): Promise<number> {
   const stats = await ifAbsent(null, stat(path));
   return stats === null ? 0 : Math.max(stats.mtimeMs, stats.ctimeMs);

@@ -1,20 +1,14 @@
 import type { SidecarError } from '../domain/errors.ts';
-import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
+import type { ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import { Turns } from '../policy/turns.ts';
 import { BackgroundSaves } from './background-saves.ts';
 import type { Layout } from './layout.ts';
 import { RefFiles } from './ref-files.ts';
 import type { Published, Ref } from './ref-record.ts';
+import { type Entry, keyOf, NOTHING_PUBLISHED, RefTable } from './ref-table.ts';
 import type { Usage } from './usage.ts';
 import { Withdrawn } from './withdrawn.ts';
-
-/** A ref as it is kept in memory; `order` is of the registry's answer that it was published or confirmed by. */
-interface Entry {
-  readonly scope: Scope;
-  readonly ref: Ref;
-  readonly order: number;
-}
 
 export interface Withdrawal {
   /** As they were. */
@@ -31,7 +25,7 @@ export class Refs {
   readonly #readOnly: SidecarError | null;
   readonly #onWriteError: (error: Error) => void;
   readonly #usage: Usage;
-  readonly #entries = new Map<string, Entry>();
+  readonly #table = new RefTable();
   /** One writer a ref at a time. */
   readonly #turns = new Turns();
   readonly #unsaved = new Set<string>();
@@ -54,25 +48,30 @@ export class Refs {
 
   /** Takes over what recovery found on the disk. */
   adopt(scope: Scope, ref: Ref): void {
-    this.#entries.set(keyOf(scope, ref.uri), { scope, ref, order: 0 });
+    this.#table.set({ scope, ref, order: 0 });
   }
 
   get(scope: Scope, uri: ModelUri): Ref {
-    return this.#entries.get(keyOf(scope, uri))?.ref ?? { ...UNKNOWN, uri };
+    return this.#table.get(scope, uri).ref;
   }
 
   all(scope: Scope): readonly Ref[] {
-    return [...this.#entries.values()].filter(entry => entry.scope.id === scope.id).map(entry => entry.ref);
+    return this.#table.all.filter(entry => entry.scope.id === scope.id).map(entry => entry.ref);
   }
 
   /** Of all scopes. */
   everyone(): readonly Ref[] {
-    return [...this.#entries.values()].map(entry => entry.ref);
+    return this.#table.all.map(entry => entry.ref);
+  }
+
+  /** How many refs have something to give, and how many bytes that is. */
+  published(): { readonly models: number; readonly bytes: number } {
+    return this.#table.tally;
   }
 
   /** @param uri a canonical text */
   knows(scope: Scope, uri: string): boolean {
-    return this.#entries.has(`${scope.id}\n${uri}`);
+    return this.#table.has(scope, uri);
   }
 
   /**
@@ -87,8 +86,8 @@ export class Refs {
     order: number,
     now: number,
   ): Promise<void> {
-    await this.#turns.take(keyOf(scope, uri), async key => {
-      if (order < this.#order(key)) return;
+    await this.#turns.take(keyOf(scope, uri), async () => {
+      if (order < this.#order(scope, uri)) return;
       this.withdrawn.refuse(published.snapshot);
       const before = this.get(scope, uri);
       const replaced = await this.#replacedBy(published, scope, before);
@@ -101,10 +100,10 @@ export class Refs {
       this.withdrawn.refuse(published.snapshot);
       const meanwhile = this.get(scope, uri);
       // A newer answer confirmed what was published before.
-      if (order < this.#order(key)) return await this.#files.show(scope, meanwhile, before);
+      if (order < this.#order(scope, uri)) return await this.#files.show(scope, meanwhile, before);
       const refusedAt = meanwhile.refusedAt === before.refusedAt ? null : meanwhile.refusedAt;
       const ref = { ...meanwhile, published, previous, confirmedAt: now, refusedAt };
-      this.#entries.set(key, { scope, ref, order });
+      this.#table.set({ scope, ref, order });
       if (replaced !== null) await this.#usage.superseded(replaced);
     });
   }
@@ -119,7 +118,7 @@ export class Refs {
   /** MLflow says that what is published is wanted. Seen at once, saved in the background. */
   confirm(scope: Scope, uri: ModelUri, version: Published['version'], order: number, now: number): void {
     const ref = this.get(scope, uri);
-    if (order < this.#order(keyOf(scope, uri)) || ref.published === null) return;
+    if (order < this.#order(scope, uri) || ref.published === null) return;
     this.#note(
       scope,
       { ...ref, published: { ...ref.published, version }, confirmedAt: now, refusedAt: null },
@@ -129,7 +128,7 @@ export class Refs {
 
   /** Notes what MLflow last said, or that it refuses the credential. */
   note(scope: Scope, uri: ModelUri, news: Partial<Pick<Ref, 'resolved' | 'refusedAt'>>): void {
-    this.#note(scope, { ...this.get(scope, uri), ...news }, this.#order(keyOf(scope, uri)));
+    this.#note(scope, { ...this.get(scope, uri), ...news }, this.#order(scope, uri));
   }
 
   /** Whether readers see what is published here: another process on this directory may have switched the link. */
@@ -143,8 +142,8 @@ export class Refs {
     const found = await this.#files.readWhole(scope, uri);
     const ref = this.get(scope, uri);
     if (ref.published !== gone) return;
-    const { published, confirmedAt } = found ?? UNKNOWN;
-    this.#note(scope, { ...ref, published, confirmedAt }, this.#order(keyOf(scope, uri)));
+    const { published, confirmedAt } = found ?? NOTHING_PUBLISHED;
+    this.#note(scope, { ...ref, published, confirmedAt }, this.#order(scope, uri));
   }
 
   /**
@@ -152,8 +151,8 @@ export class Refs {
    * @param path of its record, from the layout's root: another process may have left it among those of this registry
    */
   async forget(scope: Scope, uri: ModelUri, path: string): Promise<void> {
-    await this.#turns.take(keyOf(scope, uri), async key => {
-      this.#entries.delete(key);
+    await this.#turns.take(keyOf(scope, uri), async () => {
+      this.#table.delete(scope, uri);
       await this.#files.remove(uri, path);
     });
   }
@@ -161,9 +160,7 @@ export class Refs {
   /** Gives none of these snapshots from now on. Returns the refs that did, and what writes that down. */
   withdraw(snapshots: readonly string[]): Withdrawal {
     this.withdrawn.add(snapshots);
-    const given = [...this.#entries.values()].filter(({ ref }) =>
-      this.withdrawn.has(ref.published?.snapshot),
-    );
+    const given = this.#table.all.filter(({ ref }) => this.withdrawn.has(ref.published?.snapshot));
     const saves = given.map(({ scope, ref }) => this.#withdraw(scope, ref));
     return { refs: given, save: async () => void (await Promise.all(saves.map(save => save()))) };
   }
@@ -184,13 +181,13 @@ export class Refs {
     await this.#turns.all();
   }
 
-  #order(key: string): number {
-    return this.#entries.get(key)?.order ?? 0;
+  #order(scope: Scope, uri: ModelUri): number {
+    return this.#table.get(scope, uri).order;
   }
 
   #note(scope: Scope, ref: Ref, order: number): void {
     const key = keyOf(scope, ref.uri);
-    this.#entries.set(key, { scope, ref, order });
+    this.#table.set({ scope, ref, order });
     if (this.#readOnly !== null || this.#unsaved.has(key)) return;
     this.#unsaved.add(key);
     this.#saves.schedule(key, () => this.#save(scope, ref.uri));
@@ -212,11 +209,8 @@ export class Refs {
   #withdraw(scope: Scope, before: Ref): () => Promise<void> {
     const { uri } = before;
     const key = keyOf(scope, uri);
-    this.#entries.set(key, {
-      scope,
-      ref: { ...before, published: null, confirmedAt: null },
-      order: this.#order(key),
-    });
+    const ref = { ...before, published: null, confirmedAt: null };
+    this.#table.set({ scope, ref, order: this.#order(scope, uri) });
     return async () => {
       if (this.#readOnly !== null) return;
       await this.#turns.take(key, async () => {
@@ -235,13 +229,6 @@ export class Refs {
     if (this.withdrawn.has(found.published?.snapshot)) return;
     const { published, previous, confirmedAt } = found;
     const ref = { ...ours, published, previous, confirmedAt };
-    this.#entries.set(keyOf(scope, uri), { scope, ref, order: this.#order(keyOf(scope, uri)) });
+    this.#table.set({ scope, ref, order: this.#order(scope, uri) });
   }
-}
-
-const NOTHING = { published: null, previous: null, confirmedAt: null } as const;
-const UNKNOWN = { ...NOTHING, resolved: null, refusedAt: null } as const;
-
-function keyOf(scope: Scope, uri: ModelUri): string {
-  return `${scope.id}\n${formatModelUri(uri)}`;
 }

@@ -41,7 +41,6 @@ export class Reservations {
   /** As last seen; null where nobody has looked yet. */
   get state() {
     return {
-      maxBytes: this.#maxBytes,
       usedBytes: this.#usedBytes,
       freeBytes: this.#disk?.freeBytes ?? null,
     };

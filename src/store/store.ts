@@ -8,7 +8,7 @@ import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import { type TOO_LATE, unlessRunning } from '../policy/abort.ts';
 import { DiskWatch } from '../policy/disk-watch.ts';
-import { type Access, accessTo, makeLayout, unusable } from './access.ts';
+import { type Access, accessTo, hanging, makeLayout, unusable } from './access.ts';
 import { Blobs } from './blobs.ts';
 import { type CacheLimits, Collector } from './collector.ts';
 import { type Intake, Staging } from './intake.ts';
@@ -69,7 +69,7 @@ export class Store {
     const sweep = unlessRunning(() => sweepDeadLeases(layout.tmp, clock.now()));
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
     this.#staging = new Staging(new Blobs(layout, tmp));
-    this.#usage = new Usage(layout);
+    this.#usage = new Usage(layout, clock);
     const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
     this.refs = new Refs(layout, tmp, access.problem, onWriteError, this.#usage);
     this.#snapshots = new Snapshots(layout, tmp);
@@ -171,7 +171,8 @@ export class Store {
       await intake.commit(manifest.files);
       const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
       await this.#manifests.save(scope, root, fetched);
-      this.#usage.built(fetched.snapshot);
+      // By this process' clock: that of the disk may be another.
+      await this.#usage.found(fetched.snapshot);
       this.#reservations.added(manifest.bytes);
       this.refs.withdrawn.readmit(fetched.snapshot);
       return fetched;
@@ -216,13 +217,7 @@ export class Store {
 
   /** What is said while the disk does not answer. */
   hangs(): SidecarError {
-    return new SidecarError(
-      'internal',
-      `The disk of the cache directory ${this.layout.root} does not answer.`,
-      {
-        hint: 'What is cached is given from memory. Look at the file system of SIDECAR_CACHE_DIR.',
-      },
-    );
+    return hanging(this.layout);
   }
 
   /** Whether the disk still answers. */

@@ -46,7 +46,7 @@ export async function sweep(plan: CollectPlan, options: SweepOptions): Promise<S
   }
   for (const removal of removals) {
     if (removal.kind === 'blob') swept.freedBytes += await removeBlob(removal.item, options, 'stale');
-    if (removal.kind === 'manifest') await rm(join(options.layout.manifests, removal.name), { force: true });
+    if (removal.kind === 'orphan') await rm(join(options.layout.root, removal.path), { force: true });
   }
   return swept;
 }

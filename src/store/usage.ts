@@ -1,5 +1,6 @@
 import { readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Clock } from '../domain/clock.ts';
 import { mapBounded } from '../policy/bounded.ts';
 import { ifAbsent, isAbsent } from './durable.ts';
 import type { Layout } from './layout.ts';
@@ -12,18 +13,15 @@ const READS_AT_ONCE = 8;
  */
 export class Usage {
   readonly #dir: string;
+  readonly #clock: Clock;
   readonly #superseded = new Set<string>();
 
-  constructor(layout: Layout) {
+  constructor(layout: Layout, clock: Clock) {
     this.#dir = layout.used;
+    this.#clock = clock;
   }
 
-  /** It was built anew; its record says when. */
-  built(snapshot: string): void {
-    this.#superseded.delete(snapshot);
-  }
-
-  /** It may be published again: from now on it is not collected for a while. */
+  /** It was built, or may be published again: from now on it is not collected for a while. */
   async found(snapshot: string): Promise<void> {
     this.#superseded.delete(snapshot);
     await this.#touch(snapshot);
@@ -60,11 +58,16 @@ export class Usage {
   /** A disk that takes nothing any more costs only the order in which snapshots go. */
   async #touch(snapshot: string): Promise<void> {
     const path = join(this.#dir, snapshot);
-    const now = new Date();
+    const now = this.#clock.now() / 1_000;
     try {
       await utimes(path, now, now);
     } catch (error) {
-      if (isAbsent(error)) await writeFile(path, '').catch(() => undefined);
+      if (isAbsent(error)) await this.#note(path, now).catch(() => undefined);
     }
+  }
+
+  async #note(path: string, now: number): Promise<void> {
+    await writeFile(path, '');
+    await utimes(path, now, now);
   }
 }

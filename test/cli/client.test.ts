@@ -139,7 +139,16 @@ describe('status', () => {
         last_failure: null,
       },
     ],
-    cache: { dir: '/cache', usable: true, problem: null, models: 1, bytes: 3 * 2 ** 20 },
+    cache: {
+      dir: '/cache',
+      usable: true,
+      problem: null,
+      models: 1,
+      bytes: 3 * 2 ** 20,
+      max_bytes: 1e9,
+      used_bytes: 96_636,
+      free_bytes: null,
+    },
     models: [],
   };
   const REF = {

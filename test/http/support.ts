@@ -84,7 +84,17 @@ export const CATALOG: Catalog = {
     health: { ok: true, at: 1_731_358_590, latency_ms: 4, error: null },
   }),
   breakers: () => [BREAKER],
-  cache: () => ({ dir: '/cache', usable: true, problem: null, models: 1, bytes: 48_318, scrub: null }),
+  cache: () => ({
+    dir: '/cache',
+    usable: true,
+    problem: null,
+    models: 1,
+    bytes: 48_318,
+    max_bytes: 21_474_836_480,
+    used_bytes: 96_636,
+    free_bytes: 1_000_000_000,
+    scrub: null,
+  }),
 };
 
 export const METRICS: HttpDeps['metrics'] = async () => ({

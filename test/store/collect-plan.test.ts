@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import {
@@ -56,7 +56,7 @@ function inventoryOf(
   rest: Partial<Inventory> = {},
 ): Inventory {
   const blobs = [...new Set(snapshots.flatMap(item => item.blobs))];
-  return { snapshots, refs, blobs, orphanManifests: [], ...rest };
+  return { snapshots, refs, blobs, orphans: [], ...rest };
 }
 
 function planned(inventory: Inventory, space: Partial<Space> = {}): CollectPlan {
@@ -69,8 +69,8 @@ function words(removal: Removal): string {
       return `${removal.why} ${removal.item.id}`;
     case 'blob':
       return `${removal.why} ${removal.item.sha256}`;
-    case 'manifest':
-      return `${removal.why} ${removal.name}`;
+    case 'orphan':
+      return `${removal.why} ${removal.path}`;
     case 'ref':
       return `${removal.why} ref ${removal.item.path.split('/')[1] ?? ''}`;
   }
@@ -102,12 +102,12 @@ describe('litter goes, however much room there is:', () => {
     expect(removed(planned(inventoryOf(items, [ref('churn', 'current')])))).toEqual(['litter old']);
   });
 
-  test('records of snapshots that are gone', () => {
-    const orphanManifests = [
-      { name: 'old', changedAt: NOW - OLD },
-      { name: 'new', changedAt: NOW - OLD + 1 },
+  test('records and notes of snapshots that are gone', () => {
+    const orphans = [
+      { path: 'old', changedAt: NOW - OLD },
+      { path: 'new', changedAt: NOW - OLD + 1 },
     ];
-    expect(removed(planned(inventoryOf([], [], { orphanManifests })))).toEqual(['litter old']);
+    expect(removed(planned(inventoryOf([], [], { orphans })))).toEqual(['litter old']);
   });
 });
 
@@ -272,13 +272,13 @@ const anInventory = fc
       ),
     );
     const items = refs.map((one, at) => ({
-      ...ref(`r${at}`, id(one.current), id(one.previous), one.ageMs),
+      ...ref(`r${at}`, idOf(one.current), idOf(one.previous), one.ageMs),
       isExpendable: one.isExpendable,
     }));
-    return { snapshots, refs: items, blobs, orphanManifests: [] };
+    return { snapshots, refs: items, blobs, orphans: [] };
   });
 
-function id(at: number | null): string | null {
+function idOf(at: number | null): string | null {
   return at === null ? null : `s${at}`;
 }
 

@@ -16,7 +16,7 @@ export const HOUR_MS = 60 * MINUTE_MS;
 export const SIZE = 10_000;
 
 /** The system's, set forward. */
-export class LaterClock implements Clock {
+class LaterClock implements Clock {
   #aheadMs = 0;
 
   now(): number {
@@ -59,11 +59,15 @@ export async function openLimited(
 export async function load(
   { store, clock }: Pick<Limited, 'store' | 'clock'>,
   version: number,
-  { uri = URI, own = OWN }: { readonly uri?: ModelUri; readonly own?: Scope } = {},
+  {
+    uri = URI,
+    own = OWN,
+    size = SIZE,
+  }: Partial<Record<'uri', ModelUri> & Record<'own', Scope> & Record<'size', number>> = {},
 ): Promise<string> {
-  const room = await store.reserve(SIZE);
+  const room = await store.reserve(size);
   try {
-    const content = { MLmodel: `version: ${version}\n`.padEnd(SIZE, '.') };
+    const content = { MLmodel: `version: ${version}\n`.padEnd(size, '.') };
     const { snapshot, manifest } = await commitAll(store, content, [versionOf(String(version)).source], own);
     const { digest, files, bytes } = manifest;
     const published = { version: versionOf(String(version)), snapshot, digest, files: files.length, bytes };

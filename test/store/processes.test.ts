@@ -4,13 +4,21 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { scopeOf } from '../../src/domain/scope.ts';
+import { NO_DEMAND } from '../../src/store/collector.ts';
+import { Layout } from '../../src/store/layout.ts';
+import { readRecords } from '../../src/store/records.ts';
 import type { Published } from '../../src/store/ref-record.ts';
 import { start } from './child.ts';
+import { HOUR_MS, load, openLimited } from './collect-support.ts';
 import { fetched, filesBelow, litter, OWN, openStore, temporaryDirectory } from './support.ts';
 
 const URI = parseModelUri('models:/churn/Production');
 const LINK = 'v1/models/churn/Production';
 const KILLS = 8;
+/** Of some three versions. */
+const LIMIT = 80;
+const OTHER_URI = parseModelUri('models:/other/Production');
 
 /** Everything that a reader or a restart could trip over. */
 async function faultsIn(dir: string): Promise<readonly string[]> {
@@ -85,4 +93,60 @@ test('a process that opens the directory while we publish never takes our link a
     if (!(await target()).endsWith(published.snapshot)) wrong.add(await target());
   }
   expect([...wrong]).toEqual([]);
+});
+
+/** What a scope's record of the ref says that it keeps, wherever that is. */
+async function keptIn(dir: string, scope = OWN): Promise<readonly string[]> {
+  const records = await readRecords(new Layout(dir));
+  const refs = records.flatMap(({ found }) => (found?.scopeId === scope.id ? [found.ref] : []));
+  const kept = refs.flatMap(({ published, previous }) => [published?.snapshot, previous]);
+  return [...new Set(kept.flatMap(id => id ?? []))].toSorted();
+}
+
+test('killed at random moments while it collects it leaves whole versions, and what nobody has goes in the end', async () => {
+  const dir = await temporaryDirectory();
+  let last = 0;
+  for (let n = 0; n < KILLS / 2; n++) {
+    const child = start([dir, 'publish', '22', String(last + 1), String(LIMIT), '600']);
+    await child.said(8);
+    await sleep(Math.random() * 60);
+    await child.kill();
+    expect(await faultsIn(dir)).toEqual([]);
+    const { store } = await openStore(dir);
+    expect(await litter(dir)).toEqual([]);
+    last = await versionAtLink(dir);
+    const there = await readdir(join(dir, 'v1/snapshots'));
+    for (const id of await keptIn(dir)) expect(there).toContain(id);
+    await store.close();
+  }
+  const { store, clock } = await openLimited({ maxBytes: 1 }, dir);
+  clock.advance(24 * HOUR_MS);
+  await store.collector.collect(NO_DEMAND);
+  await store.collector.collect(NO_DEMAND);
+  expect((await readdir(join(dir, 'v1/snapshots'))).toSorted()).toEqual(await keptIn(dir));
+  expect(await filesBelow(join(dir, 'v1/blobs/sha256'))).toHaveLength(3);
+  expect(await readdir(join(dir, 'v1/state/manifests'))).toHaveLength(2);
+  expect(await readdir(join(dir, 'v1/state/used'))).toHaveLength(2);
+}, 60_000);
+
+test('of two processes one collects; what the other serves stays, and it collects when the first is killed', async () => {
+  const dir = await temporaryDirectory();
+  const theirs = scopeOf('http://another:5000', null, null);
+  const before = await openLimited({}, dir, theirs);
+  const served = await load(before, 1, { own: theirs, uri: OTHER_URI, size: 20 });
+  const child = start([dir, 'publish', '22', '1', String(LIMIT), '31']);
+  await child.said(2);
+  await before.store.close();
+  const { store, clock } = await openLimited({ maxBytes: 10 * LIMIT }, dir, theirs);
+  const already = child.lines.length;
+  await child.said(already + 40);
+  expect(store.ownership.isOwner()).toBe(false);
+  expect(await readdir(join(dir, 'v1/snapshots'))).toEqual(expect.arrayContaining([served]));
+  await child.kill();
+  clock.advance(24 * HOUR_MS);
+  await store.collector.collect({ ...NO_DEMAND, neededBytes: 10 * LIMIT });
+  expect(store.ownership.isOwner()).toBe(true);
+  expect((await readdir(join(dir, 'v1/snapshots'))).toSorted()).toEqual(
+    [served, ...(await keptIn(dir))].toSorted(),
+  );
 });

@@ -1,4 +1,4 @@
-import { systemClock } from '../../src/domain/clock.ts';
+import { type Clock, systemClock } from '../../src/domain/clock.ts';
 import { EventBus } from '../../src/domain/events.ts';
 import { manifestOf } from '../../src/domain/manifest.ts';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
@@ -8,14 +8,20 @@ import { Store } from '../../src/store/store.ts';
 /**
  * A process of its own on a cache directory:
  * `open` opens and closes the store over and over, `publish` publishes version after version, `once` one version, and
- * `hold` opens it and waits. Says `ready` when it begins.
+ * `hold` opens it and waits. Says `ready` when it begins. With `maxBytes` the cache is limited; what
+ * was superseded can go soon where its clock leaps with every version.
  */
-const [cacheDir = '', work = '', umask = '22', from = '1'] = process.argv.slice(2);
+const [cacheDir = '', work = '', umask = '22', from = '1', maxBytes = '', leapS = '0'] =
+  process.argv.slice(2);
 process.umask(Number.parseInt(umask, 8));
 const OWN = scopeOf('http://mlflow:5000', null, null);
 
+let aheadMs = 0;
+const clock: Clock = { now: () => Date.now() + aheadMs, monotonic: () => systemClock.monotonic() };
+const limits = { maxBytes: Number(maxBytes), maxStaleMs: 1e12, models: new Set<string>() };
+
 async function open(): Promise<Store> {
-  return await Store.open(cacheDir, OWN, systemClock, new EventBus());
+  return await Store.open(cacheDir, OWN, clock, new EventBus(), maxBytes === '' ? undefined : limits);
 }
 
 async function* bodyOf(text: string): AsyncGenerator<Uint8Array> {
@@ -24,6 +30,8 @@ async function* bodyOf(text: string): AsyncGenerator<Uint8Array> {
 
 async function publish(store: Store, version: number): Promise<void> {
   const files = { MLmodel: `version: ${version}\n`, 'data/model.pkl': 'shared' };
+  aheadMs += Number(leapS) * 1_000;
+  const room = await store.reserve(20);
   const intake = await store.intake();
   const taken = Object.entries(files).map(async ([path, text]) => ({
     path,
@@ -49,6 +57,7 @@ async function publish(store: Store, version: number): Promise<void> {
     version,
     Date.now(),
   );
+  room.release();
 }
 
 process.stdout.write('ready\n');

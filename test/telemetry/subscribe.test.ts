@@ -199,6 +199,15 @@ describe('each event gives one line', () => {
       { level: 'warn', dropped: ['x'] },
     ],
     [
+      { type: 'cache_collected', snapshots: 2, freedBytes: 2_048, why: ['litter', 'space'] },
+      {
+        level: 'info',
+        snapshots: 2,
+        freed_bytes: 2_048,
+        msg: 'Collected old versions from the cache. Removed: 2; freed: 2.0 KiB; why: litter, space.',
+      },
+    ],
+    [
       { type: 'cache_unusable', error: new SidecarError('disk_full', 'No space.') },
       { level: 'error', code: 'disk_full', msg: 'The cache does not work: No space.' },
     ],
