@@ -94,7 +94,8 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
   const hooks = {
     isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
     timeoutError: () => new SidecarError('artifact_timeout', `${file.path} did not come in time.`),
-    onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) =>
+    onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) => {
+      call.onTryFailed?.(error);
       options.events.emit({
         type: 'try_failed',
         what: file.path,
@@ -102,7 +103,8 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
         origin: call.origin,
         error,
         retryInMs,
-      }),
+      });
+    },
   };
   return await retry(FILE_PLAN, hooks, call.signal, async signal => {
     const opened = await file.source.open(file.path, { ...call, signal });

@@ -11,7 +11,7 @@ import type { Registry } from '../registry/registry.ts';
 import type { Resolution } from '../registry/resolution.ts';
 import type { Published } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
-import type { Fetcher } from './fetcher.ts';
+import type { Failures, Fetcher } from './fetcher.ts';
 import { PhaseTimer } from './phase-timer.ts';
 import type { RegistryWatch } from './registry-watch.ts';
 import { Run, type RunProgress, type RunResult } from './run.ts';
@@ -114,7 +114,13 @@ export class Pipeline {
   ): Promise<RunResult> {
     const { registry, fetcher, clock } = this.#options;
     const artifacts = root ?? (await registry.locate(version, call));
-    const wanted = { ...job, root: artifacts, origin, took: (phases: Phases) => progress.took(phases) };
+    const wanted = {
+      ...job,
+      root: artifacts,
+      origin,
+      took: (phases: Phases) => progress.took(phases),
+      follow: (failures: Failures) => progress.follow(failures),
+    };
     const { fetched, source, phases } = await fetcher.obtain(store, wanted);
     progress.took(phases);
     const { snapshot, manifest } = fetched;

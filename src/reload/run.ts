@@ -15,6 +15,8 @@ export interface RunProgress {
   tried(attempt: number): void;
   tryFailed(error: SidecarError): void;
   took(phases: Phases): void;
+  /** @param failures of the download that it waits for from now on */
+  follow(failures: { readonly last: SidecarError | null }): void;
 }
 
 type Work = (progress: RunProgress) => Promise<RunResult>;
@@ -31,6 +33,7 @@ export class Run {
   readonly #done = Promise.withResolvers<RunResult>();
   #resolution: Resolution | null = null;
   #lastFailure: SidecarError | null = null;
+  #download: { readonly last: SidecarError | null } | null = null;
   #attempts = 0;
   #phases: Phases = {};
   #isOver = false;
@@ -61,7 +64,7 @@ export class Run {
 
   /** The last try that failed, though a later one may yet succeed; before the first, of the run that this one waits for. */
   get lastFailure(): SidecarError | null {
-    return this.#lastFailure ?? this.#before?.lastFailure ?? null;
+    return this.#download?.last ?? this.#lastFailure ?? this.#before?.lastFailure ?? null;
   }
 
   get isOver(): boolean {
@@ -95,6 +98,9 @@ export class Run {
       },
       took: phases => {
         this.#phases = { ...this.#phases, ...phases };
+      },
+      follow: failures => {
+        this.#download = failures;
       },
     };
   }
