@@ -27,6 +27,7 @@ function shownLast({ last }: Measured): string {
   return last === null ? '' : ` → ${last.code} ${(last.ms / 1_000).toFixed(1)}`;
 }
 
-function shownLeaks({ leaks, last }: Measured): string {
-  return `${leaks.length === 0 ? 'nothing' : leaks.join(', ')}${last === null ? ' (short)' : ''}`;
+function shownLeaks({ leaks, last, isRemembered }: Measured): string {
+  const isShort = last === null && !isRemembered;
+  return `${leaks.length === 0 ? 'nothing' : leaks.join(', ')}${isShort ? ' (short)' : ''}`;
 }

@@ -72,7 +72,11 @@ function environment(
   { dir, probe, flag, fifo }: Switches,
   certificates: Certificates,
 ): Readonly<Record<string, string>> {
-  const preloads = ['resources', ...(evil.kind === 'dns' || evil.kind === 'disk' ? [evil.kind] : [])];
+  const preloads = [
+    'resources',
+    ...(evil.kind === 'dns' ? ['dns'] : []),
+    ...(evil.kind === 'disk' ? ['hung-disk'] : []),
+  ];
   const imports = preloads.map(
     name => `--import=${new URL(`../support/preload/${name}.mjs`, import.meta.url).href}`,
   );

@@ -43,6 +43,8 @@ const OBEDIENCE_S = [20, 20] as const;
 const PATIENCE_S = 30;
 const FIRST_BYTE_S = 120;
 const CONNECT_S = 3;
+/** Names are looked up in less than that. */
+const LOOKUP_S = 2.5;
 /** As the registry is asked here, so that three tries that all time out end within this suite's patience. */
 export const TRY_S = 1;
 
@@ -73,11 +75,13 @@ const NEVER: Trouble['ends'] = {
   ...SLOW,
   file: { ...once('artifact_timeout', FIRST_BYTE_S), endless: true },
 };
-const NO_CONNECTION = {
-  registry: tried('mlflow_timeout', CONNECT_S),
-  listing: tried('mlflow_timeout', CONNECT_S),
-  file: once('artifact_timeout', CONNECT_S),
-};
+function noConnection(tryS: number): Trouble['ends'] {
+  return {
+    registry: tried('mlflow_timeout', tryS),
+    listing: tried('mlflow_timeout', tryS),
+    file: once('artifact_timeout', tryS),
+  };
+}
 
 export const TROUBLES: readonly Trouble[] = [
   { name: 'refused', evil: { kind: 'refused' }, ends: everywhere(UNREACHABLE) },
@@ -91,19 +95,19 @@ export const TROUBLES: readonly Trouble[] = [
   { name: 'reset', evil: { kind: 'reset' }, ends: everywhere(UNREACHABLE) },
   { name: 'headers at one byte a second', evil: { kind: 'trickle', part: 'headers' }, ends: NEVER },
   { name: 'body at one byte a second', evil: { kind: 'trickle', part: 'body' }, ends: SLOW },
-  { name: '500', evil: { kind: 'status', status: 500 }, ends: everywhere(ERROR) },
+  { name: 'HTTP 500', evil: { kind: 'status', status: 500 }, ends: everywhere(ERROR) },
   {
-    name: '503',
+    name: 'HTTP 503',
     evil: { kind: 'status', status: 503, body: 'down for maintenance' },
     ends: everywhere(ERROR),
   },
   {
-    name: '503 with Retry-After: 3600',
+    name: 'HTTP 503 with Retry-After: 3600',
     evil: { kind: 'status', status: 503, headers: { 'retry-after': '3600' } },
     ends: everywhere(tried('mlflow_error', 0, OBEDIENCE_S)),
   },
-  { name: '429', evil: { kind: 'status', status: 429 }, ends: everywhere(ERROR) },
-  { name: '404', evil: { kind: 'status', status: 404 }, ends: { file: once('artifact_missing') } },
+  { name: 'HTTP 429', evil: { kind: 'status', status: 429 }, ends: everywhere(ERROR) },
+  { name: 'HTTP 404', evil: { kind: 'status', status: 404 }, ends: { file: once('artifact_missing') } },
   { name: 'HTML with 200', evil: { kind: 'html' }, ends: { registry: ERROR, listing: ERROR, file: CORRUPT } },
   {
     name: 'redirect to another origin',
@@ -142,8 +146,13 @@ export const TROUBLES: readonly Trouble[] = [
     ends: { registry: ERROR, listing: ERROR, file: CORRUPT },
   },
   { name: 'DNS fails', evil: { kind: 'dns', how: 'fail' }, ends: everywhere(UNREACHABLE) },
-  { name: 'DNS hangs', evil: { kind: 'dns', how: 'hang' }, ends: NO_CONNECTION, isByDefault: true },
-  { name: 'TLS handshake stalls', evil: { kind: 'handshake_stall' }, ends: NO_CONNECTION, isByDefault: true },
+  { name: 'DNS hangs', evil: { kind: 'dns', how: 'hang' }, ends: noConnection(LOOKUP_S), isByDefault: true },
+  {
+    name: 'TLS handshake stalls',
+    evil: { kind: 'handshake_stall' },
+    ends: noConnection(CONNECT_S),
+    isByDefault: true,
+  },
   {
     name: 'certificate of nobody',
     evil: { kind: 'certificate', which: 'untrusted' },
