@@ -63,19 +63,21 @@ export interface Measured {
 const starting = pLimit(2);
 const warming = pLimit(5);
 
-/** One class after the other; what is only waiting in one goes on beside the next. */
+/** One class after the other. While all is waiting for the end of one, the next may start its processes, but not measure. */
 export async function measureAll(certificates: Certificates): Promise<readonly Measured[]> {
-  const measured: Promise<Measured>[] = [];
+  const measured: Measured[] = [];
+  let ending: Promise<readonly Measured[]> = Promise.resolve([]);
   for (const routeClass of ROUTE_CLASSES) {
     const raised = await Promise.all(
       cellsOf(routeClass).map(cell =>
         starting(async () => ({ cell, stand: await raise(cell, certificates) })),
       ),
     );
+    measured.push(...(await ending));
     const begun = await Promise.all(raised.map(({ cell, stand }) => warming(() => meet(cell, stand))));
-    measured.push(...begun.map(finish));
+    ending = Promise.all(begun.map(finish));
   }
-  return await Promise.all(measured);
+  return [...measured, ...(await ending)];
 }
 
 type Met = Omit<Measured, 'last' | 'leaks' | 'unrecovered'> & {

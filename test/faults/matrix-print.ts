@@ -3,7 +3,7 @@ import type { Measured } from './matrix-measure.ts';
 import { ROUTE_CLASSES, TROUBLES } from './matrix-table.ts';
 
 /** Rows are faults; seconds are of the call, and after the arrow of one that waited for the end. */
-export function printMatrix(measured: readonly Measured[]): void {
+export function printMatrix(measured: readonly Measured[], lateMs: number): void {
   const rows = TROUBLES.map(({ name }) => {
     const cells = measured.filter(({ cell }) => cell.name === name);
     const columns = ROUTE_CLASSES.flatMap(routeClass => {
@@ -15,7 +15,10 @@ export function printMatrix(measured: readonly Measured[]): void {
     });
     return [name, { ...Object.fromEntries(columns), left: cells.map(shownLeaks).join(' ') }];
   });
-  console.log('MLflow is in trouble. Left 1 s after the end; (short): the end of the trouble ended the run.');
+  console.log(
+    'MLflow is in trouble. Left 1 s after the end of the last run; (short): the end of the trouble ended that run.',
+    `The tests themselves were late by ${Math.round(lateMs)} ms (p99.9).`,
+  );
   console.table(Object.fromEntries(rows));
 }
 

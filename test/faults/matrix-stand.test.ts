@@ -29,7 +29,7 @@ test('what a fetch under way has open shows: connections, files, timers', async 
   expect(open.filter(held => held === 'connection to somebody')).toHaveLength(3);
   expect(open).toContain('TCPSocketWrap');
   expect(open.filter(held => held.startsWith(stand.sidecar.cacheDir))).toHaveLength(3);
-  expect(open.filter(held => /^timer of (1799\d{3}|1800000)\b/.test(held))).toHaveLength(1);
+  expect(open.filter(held => /^timer of 1(79\d{4}|800000)\b/.test(held))).toHaveLength(1);
   await stand.calm();
   stand.upstream.hangUp();
   await runsOver(stand.sidecar, 20_000);
@@ -45,15 +45,13 @@ test('with every thread of the disk hung, 64 calls at once get what they had, an
   const { url } = stand.sidecar;
   await stand.strike();
   await reload(url, 'models:/warm/Production', { refresh_wait_s: 0.5 });
-  const calls = Array.from({ length: 64 }, () =>
-    reload(url, 'models:/warm/Production', { refresh_wait_s: 0.5 }),
-  );
+  const calls = Array.from({ length: 64 }, () => reload(url, 'models:/warm/Production', { deadline_s: 1 }));
   const startedAt = performance.now();
   expect((await fetch(`${url}/healthz`)).status).toBe(200);
   expect(performance.now() - startedAt).toBeLessThan(GRACE_MS);
   for (const { outcome, ms } of await Promise.all(calls)) {
     expect(outcome).toMatchObject({ status: 'unchanged', name: 'warm', version: '1' });
-    expect(ms).toBeLessThan(500 + GRACE_MS);
+    expect(ms).toBeLessThan(1_000 + GRACE_MS);
   }
   await stand.calm();
   stand.upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });

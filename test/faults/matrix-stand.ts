@@ -67,7 +67,7 @@ async function makeSwitches(): Promise<Switches> {
 }
 
 function environment(
-  { evil, routeClass, isByDefault }: Cell,
+  { evil, routeClass, end }: Cell,
   upstream: ScriptedMlflow,
   { dir, probe, flag, fifo }: Switches,
   certificates: Certificates,
@@ -86,7 +86,7 @@ function environment(
   return {
     ...upstream.env,
     ...byName,
-    ...(isByDefault ? {} : { MLFLOW_HTTP_REQUEST_TIMEOUT: String(TRY_S) }),
+    ...(end.tryS === TRY_S ? { MLFLOW_HTTP_REQUEST_TIMEOUT: String(TRY_S) } : {}),
     MLFLOW_TRACKING_SERVER_CERT_PATH: certificates.authority,
     // It would answer the later calls of a cell in the place of what is looked at here.
     SIDECAR_BREAKER_FAILURES: '1000',

@@ -25,7 +25,7 @@ export interface Trouble {
   readonly name: string;
   readonly evil: Evil;
   readonly ends: Readonly<Partial<Record<RouteClass, End>>>;
-  /** The registry is asked with no option changed. */
+  /** Callers of the registry leave the time that it has to the sidecar. */
   readonly isByDefault?: true;
 }
 
@@ -45,7 +45,7 @@ const FIRST_BYTE_S = 120;
 const CONNECT_S = 3;
 /** Names are looked up in less than that. */
 const LOOKUP_S = 2.5;
-/** As the registry is asked here, so that three tries that all time out end within this suite's patience. */
+/** Where the registry is silent it is asked with this limit, so that three tries end within this suite's patience. */
 export const TRY_S = 1;
 
 function tried(code: ErrorCode, tryS = 0, waitS: End['waitS'] = BACKOFF_S): End {

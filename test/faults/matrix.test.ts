@@ -1,3 +1,4 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Certificates, makeCertificates } from '../support/scripted/certificates.ts';
 import { GRACE_MS } from './harness.ts';
@@ -23,17 +24,24 @@ const HTTP_STATUS: Readonly<Record<string, number>> = {
   unsafe_path: 502,
 };
 
+/** How long a look at the disk is waited for, of which a call needs two. */
+const DISK_WAIT_MS = 200;
+
 let certificates: Certificates;
 let measured: readonly Measured[] = [];
 
+/** How late this process itself was: what a machine without time for its tests does to every limit. */
+const lateness = monitorEventLoopDelay();
+
 beforeAll(async () => {
   certificates = await makeCertificates();
+  lateness.enable();
   measured = await measureAll(certificates);
 }, 600_000);
 
 afterAll(async () => {
   await certificates.remove();
-  printMatrix(measured);
+  printMatrix(measured, lateness.percentile(99.9) / 1_000_000);
 });
 
 function of({ name, routeClass }: Cell): Measured {
@@ -141,7 +149,7 @@ test('the registry with a hung file system: warm is unchanged all the same', () 
   const { warm, warmAgain, warmWrong } = of(cell);
   for (const { outcome, ms } of [warm, warmAgain]) {
     expect(outcome).toMatchObject({ status: 'unchanged', version: '1' });
-    expect(ms).toBeLessThan(REFRESH_WAIT_S * 1_000 + GRACE_MS);
+    expect(ms).toBeLessThan(2 * DISK_WAIT_MS + GRACE_MS);
   }
   expect(warmWrong).toEqual([]);
 });
