@@ -34,7 +34,7 @@ const LastProblem = z.looseObject({
 });
 
 /** What a call with `on_failure: fail` was told in the end. */
-export interface Last extends z.infer<typeof LastProblem> {
+interface Last extends z.infer<typeof LastProblem> {
   readonly http: number;
   readonly ms: number;
 }
@@ -90,12 +90,7 @@ async function meet(cell: Cell, stand: Stand): Promise<Met> {
   const before = await holdingsOf(sidecar, stand.probeFile);
   if (cell.routeClass !== 'registry')
     upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
-  const fields =
-    cell.routeClass === 'registry'
-      ? cell.isByDefault
-        ? {}
-        : { refresh_wait_s: REFRESH_WAIT_S }
-      : { deadline_s: WARM_DEADLINE_S, refresh_wait_s: REFRESH_WAIT_S };
+  const fields = warmFields(cell);
   await stand.strike();
   const warm = await reload(sidecar.url, 'models:/warm/Production', fields);
   const warmAgain = await reload(sidecar.url, 'models:/warm/Production', fields);
@@ -105,6 +100,11 @@ async function meet(cell: Cell, stand: Stand): Promise<Met> {
   const isRemembered =
     cell.evil.kind === 'dns' && cell.routeClass === 'file' && warm.outcome.status === 'loaded';
   return { cell, stand, before, warm, warmAgain, warmWrong, isRemembered, cold };
+}
+
+function warmFields({ routeClass, isByDefault }: Cell): Readonly<Record<string, number>> {
+  if (routeClass !== 'registry') return { deadline_s: WARM_DEADLINE_S, refresh_wait_s: REFRESH_WAIT_S };
+  return isByDefault ? {} : { refresh_wait_s: REFRESH_WAIT_S };
 }
 
 async function finish({ stand, before, ...met }: Met): Promise<Measured> {

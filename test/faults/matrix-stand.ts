@@ -12,6 +12,9 @@ import { reload } from './harness.ts';
 import { populate } from './matrix.ts';
 import { type Cell, TRY_S } from './matrix-table.ts';
 
+const RESOURCES = new URL('../support/preload/resources.mjs', import.meta.url);
+const NAMES = new URL('../support/preload/dns.mjs', import.meta.url);
+const HUNG_DISK = new URL('../support/preload/hung-disk.mjs', import.meta.url);
 const HOST = 'mlflow.test';
 /** Longer than it takes all that hangs to be let go. */
 const LET_GO_MS = 300;
@@ -73,13 +76,10 @@ function environment(
   certificates: Certificates,
 ): Readonly<Record<string, string>> {
   const preloads = [
-    'resources',
-    ...(evil.kind === 'dns' ? ['dns'] : []),
-    ...(evil.kind === 'disk' ? ['hung-disk'] : []),
+    RESOURCES,
+    ...(evil.kind === 'dns' ? [NAMES] : []),
+    ...(evil.kind === 'disk' ? [HUNG_DISK] : []),
   ];
-  const imports = preloads.map(
-    name => `--import=${new URL(`../support/preload/${name}.mjs`, import.meta.url).href}`,
-  );
   const named = routeClass === 'registry' ? 'MLFLOW_REGISTRY_URI' : 'MLFLOW_TRACKING_URI';
   const byName =
     evil.kind === 'dns' ? { [named]: upstream.env[named]?.replace('127.0.0.1', HOST) ?? '' } : {};
@@ -92,7 +92,7 @@ function environment(
     SIDECAR_BREAKER_FAILURES: '1000',
     SIDECAR_LOG_LEVEL: 'debug',
     SIDECAR_CACHE_DIR: join(dir, 'cache'),
-    NODE_OPTIONS: imports.join(' '),
+    NODE_OPTIONS: preloads.map(({ href }) => `--import=${href}`).join(' '),
     PROBE_FILE: probe,
     DNS_NAME: HOST,
     DNS_FLAG: flag,

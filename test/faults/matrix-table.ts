@@ -2,14 +2,14 @@ import type { ErrorCode } from '../../src/domain/errors.ts';
 import type { Fault, RouteClass } from '../support/scripted-mlflow.ts';
 
 /** What is done to a sidecar: by its MLflow, by the name server, or by the disk under its cache. */
-export type Evil =
+type Evil =
   | Exclude<Fault, { kind: 'certificate' }>
   | { readonly kind: 'certificate'; readonly which: 'untrusted' | 'otherHost' }
   | { readonly kind: 'dns'; readonly how: 'fail' | 'hang' }
   | { readonly kind: 'disk' };
 
 /** How a fetch that meets it ends, once nobody limits it. Times in seconds. */
-export interface End {
+interface End {
   readonly code: ErrorCode;
   /** 3 for what may pass, 1 for what will not. */
   readonly tries: 1 | 3;
