@@ -11,7 +11,8 @@ import { type Cell, cellsOf, ROUTE_CLASSES } from './matrix-table.ts';
 /** Where MLflow names no version. */
 export const REFRESH_WAIT_S = 0.5;
 export const DEFAULT_REFRESH_WAIT_S = 2;
-/** Where it names a newer one. */
+/** Where it names a newer one, which is waited for beyond this, until the deadline. */
+const NAMING_WAIT_S = 1;
 export const WARM_DEADLINE_S = 1.5;
 export const COLD_DEADLINE_S = 1;
 /** Longer than all but the endless take. */
@@ -103,7 +104,7 @@ async function meet(cell: Cell, stand: Stand): Promise<Met> {
 }
 
 function warmFields({ routeClass, isByDefault }: Cell): Readonly<Record<string, number>> {
-  if (routeClass !== 'registry') return { deadline_s: WARM_DEADLINE_S, refresh_wait_s: REFRESH_WAIT_S };
+  if (routeClass !== 'registry') return { deadline_s: WARM_DEADLINE_S, refresh_wait_s: NAMING_WAIT_S };
   return isByDefault ? {} : { refresh_wait_s: REFRESH_WAIT_S };
 }
 
