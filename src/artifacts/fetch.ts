@@ -97,7 +97,8 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
     passesByItself: true as const,
     isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
     timeoutError: () => new SidecarError('artifact_timeout', `${file.path} did not come in time.`),
-    onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) =>
+    onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) => {
+      call.onTryFailed?.(error);
       options.events.emit({
         type: 'try_failed',
         what: file.path,
@@ -105,7 +106,8 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
         origin: call.origin,
         error,
         retryInMs,
-      }),
+      });
+    },
   };
   return await retry(FILE_PLAN, hooks, call.signal, tryEnd =>
     pastBreaker(file.source.breaker, options.floor, tryEnd, async (signal, watch) => {

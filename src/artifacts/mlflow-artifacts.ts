@@ -71,8 +71,10 @@ export class MlflowArtifacts implements ArtifactSource {
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
       timeoutError: (ms: number) =>
         new SidecarError('artifact_timeout', `${what} did not come within ${ms / 1_000} s.`),
-      onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) =>
-        this.#events.emit({ type: 'try_failed', what, attempt, origin: call.origin, error, retryInMs }),
+      onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) => {
+        call.onTryFailed?.(error);
+        this.#events.emit({ type: 'try_failed', what, attempt, origin: call.origin, error, retryInMs });
+      },
     };
     return await retry(LISTING_PLAN, hooks, call.signal, async signal => {
       const response = await this.#client.send(what, { url, method: 'GET' }, { ...call, signal });

@@ -31,9 +31,8 @@ export interface Question {
 }
 
 export interface RegistryCall extends Call {
-  /** Told before each try, 1 being the first, and of each failure. */
+  /** Told before each try, 1 being the first. */
   readonly onTry?: (attempt: number) => void;
-  readonly onTryFailed?: (error: SidecarError) => void;
   readonly onAnswered?: () => void;
 }
 

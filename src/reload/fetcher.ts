@@ -37,6 +37,13 @@ export interface Wanted {
   readonly took: (phases: Phases) => void;
   /** Told how much came, once for each download, however many share it. */
   readonly brought: (amount: Fetched) => void;
+  /** Told what goes wrong with the download, which may have been begun for another. */
+  readonly follow: (failures: Failures) => void;
+}
+
+/** Of one download, as far as it is. */
+export interface Failures {
+  last: SidecarError | null;
 }
 
 export interface Obtained {
@@ -56,6 +63,7 @@ export interface FetcherOptions extends SourceOptions {
 export class Fetcher {
   readonly #options: FetcherOptions;
   readonly #versions = new SingleFlight<Obtained>();
+  readonly #failures = new Map<string, Failures>();
   readonly #blobs = new SingleFlight<Omit<ManifestFile, 'path'>>();
   readonly #limit = pLimit(FILES_IN_FLIGHT);
 
@@ -75,21 +83,32 @@ export class Fetcher {
 
   async obtain(store: Store, wanted: Wanted): Promise<Obtained> {
     const key = JSON.stringify([wanted.scope.id, wanted.root, wanted.force]);
+    const failures = this.#failures.get(key) ?? { last: null };
+    this.#failures.set(key, failures);
+    wanted.follow(failures);
     return await this.#versions.join(key, async () => {
-      const found = wanted.force ? null : await store.find(wanted.scope, wanted.root);
-      if (found !== null) return { fetched: found, source: 'cache', phases: {} };
-      return await this.#fetch(store, wanted).catch((error: unknown) => {
-        if (error instanceof Vanished) return this.#fetch(store, wanted);
-        throw error;
-      });
+      try {
+        const found = wanted.force ? null : await store.find(wanted.scope, wanted.root);
+        if (found !== null) return { fetched: found, source: 'cache', phases: {} };
+        return await this.#fetch(store, wanted, failures).catch((error: unknown) => {
+          if (error instanceof Vanished) return this.#fetch(store, wanted, failures);
+          throw error;
+        });
+      } finally {
+        this.#failures.delete(key);
+      }
     });
   }
 
-  async #fetch(store: Store, wanted: Wanted): Promise<Obtained> {
+  async #fetch(store: Store, wanted: Wanted, failures: Failures): Promise<Obtained> {
     const intake = await store.intake();
     const limit = new RunLimit(this.#options.clock, this.#options.stop);
     const timer = new PhaseTimer(this.#options.clock);
-    const call = { signal: limit.signal, authorization: wanted.authorization, origin: wanted.origin };
+    const { authorization, origin } = wanted;
+    const onTryFailed = (error: SidecarError) => {
+      failures.last = error;
+    };
+    const call = { signal: limit.signal, authorization, origin, onTryFailed };
     let room: Promise<Reservation> | null = null;
     try {
       timer.begin('list');

@@ -11,7 +11,7 @@ import type { Resolution } from '../registry/resolution.ts';
 import type { Published } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import { Vanished } from '../store/vanished.ts';
-import type { Fetcher } from './fetcher.ts';
+import type { Failures, Fetcher } from './fetcher.ts';
 import { PhaseTimer } from './phase-timer.ts';
 import type { RegistryWatch } from './registry-watch.ts';
 import { Run, type RunProgress, type RunResult } from './run.ts';
@@ -134,6 +134,7 @@ export class Pipeline {
       origin,
       took: (phases: Phases) => progress.took(phases),
       brought: (amount: Fetched) => progress.fetched(amount),
+      follow: (failures: Failures) => progress.follow(failures),
     };
     const publish = async () => {
       const { fetched, source, phases } = await fetcher.obtain(store, wanted);

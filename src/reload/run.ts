@@ -18,6 +18,8 @@ export interface RunProgress {
   took(phases: Phases): void;
   fetched(amount: Fetched): void;
   needs(breakers: readonly Breaker[]): void;
+  /** @param failures of the download that it waits for from now on */
+  follow(failures: { readonly last: SidecarError | null }): void;
 }
 
 type Work = (progress: RunProgress) => Promise<RunResult>;
@@ -34,6 +36,7 @@ export class Run {
   readonly #done = Promise.withResolvers<RunResult>();
   #resolution: Resolution | null = null;
   #lastFailure: SidecarError | null = null;
+  #download: { readonly last: SidecarError | null } | null = null;
   #attempts = 0;
   #phases: Phases = {};
   #fetched: Fetched | null = null;
@@ -70,7 +73,7 @@ export class Run {
 
   /** The last try that failed, though a later one may yet succeed; before the first, of the run that this one waits for. */
   get lastFailure(): SidecarError | null {
-    return this.#lastFailure ?? this.#before?.lastFailure ?? null;
+    return this.#download?.last ?? this.#lastFailure ?? this.#before?.lastFailure ?? null;
   }
 
   /** Of the artifact servers that it fetches from. */
@@ -120,6 +123,9 @@ export class Run {
       },
       needs: breakers => {
         this.#breakers = breakers;
+      },
+      follow: failures => {
+        this.#download = failures;
       },
     };
   }

@@ -12,6 +12,8 @@ export interface Call {
   readonly authorization: string | null;
   /** For whoever reads of its failures. */
   readonly origin: Origin | null;
+  /** Told of each try that fails. */
+  readonly onTryFailed?: (error: SidecarError) => void;
 }
 
 /** With what takes the credential that it was asked with out of a text. */

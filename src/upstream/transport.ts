@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import type { MlflowOptions } from '../config/options.ts';
+import { untilAborted } from '../policy/abort.ts';
 import type { Names } from './dns.ts';
 import { systemNames } from './dns-system.ts';
 
@@ -45,6 +46,8 @@ export class Transport {
       headersTimeout: FIRST_BYTE_TIMEOUT_MS,
       // It starts again with every chunk, so a trickle never trips it; deadlines and the progress floor do.
       bodyTimeout: 0,
+      // To find out whether a server speaks HTTP/2 all requests wait for one connection: where that hangs, each in turn for 3 s.
+      allowH2: false,
     };
     const via = (proxy: string | null) => {
       if (proxy === null) return new Agent(limits);
@@ -62,7 +65,13 @@ export class Transport {
   }
 
   /** Redirects are not followed: an answer from somewhere else is not MLflow's. */
-  request(request: UpstreamRequest): Promise<UpstreamResponse> {
+  async request(request: UpstreamRequest): Promise<UpstreamResponse> {
+    request.signal.throwIfAborted();
+    // As long as there is no connection, undici does not look at the signal.
+    return await untilAborted(this.#send(request), request.signal);
+  }
+
+  #send(request: UpstreamRequest): Promise<UpstreamResponse> {
     const isPlain = request.url.protocol === 'http:';
     return (isPlain ? this.#http : this.#https).request({
       origin: request.url.origin,

@@ -48,7 +48,8 @@ async function post(url: string, call: ReloadCall) {
   const started = performance.now();
   const response = await fetch(`${url}/v1/reload`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', ...call.headers },
+    // Not kept alive: what a sidecar has open afterwards is its own.
+    headers: { 'content-type': 'application/json', connection: 'close', ...call.headers },
     body: JSON.stringify(call.body),
     signal: call.signal ?? null,
   });

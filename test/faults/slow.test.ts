@@ -1,9 +1,10 @@
 import { describe, type TestContext, test } from 'vitest';
-import { GRACE_MS, modelFiles, reload } from './harness.ts';
+import { GRACE_MS, modelFiles, reload, until, wrongFiles } from './harness.ts';
 import { dismantle, prepare, type Stage } from './matrix.ts';
 
 /** What takes long by its nature, all at once: it is waiting, and none of its limits is narrow. */
 const SLOW = { timeout: 60_000 };
+const WARM = 'models:/warm/Production';
 const COLD = 'models:/cold/Production';
 
 async function stageOf({ onTestFinished }: TestContext): Promise<Stage> {
@@ -31,6 +32,20 @@ describe.concurrent('in the end', SLOW, () => {
     context.expect(outcome).toMatchObject({ status: 'loaded', attempts: 2 });
     context.expect(ms).toBeGreaterThan(9_900);
     context.expect(ms).toBeLessThan(10_000 + 2_000);
+  });
+
+  test('a registry that comes back is asked again, and its new version given', async context => {
+    const { upstream, sidecar } = await stageOf(context);
+    await upstream.setFault('registry', { kind: 'refused' });
+    const refused = await reload(sidecar.url, WARM, { refresh_wait_s: 0.5 });
+    context.expect(refused.outcome.status).toBe('stale');
+    await upstream.clearFaults();
+    upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
+    const found = await until(12_000, async () => {
+      const { outcome } = await reload(sidecar.url, WARM);
+      return outcome.version === '2' ? outcome : null;
+    });
+    context.expect(await wrongFiles(found.path, modelFiles('warm-2'))).toEqual([]);
   });
 
   test('another size than the listing says is artifact_corrupt', async context => {

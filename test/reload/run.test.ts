@@ -66,3 +66,16 @@ test('it counts the tries of the most retried request and keeps the last failure
   expect(led.run.phases).toEqual({ resolve: 5, list: 7, fetch: 9 });
   await led.end();
 });
+
+test('the last failure is that of the download that it waits for, as far as that has any', async () => {
+  const led = new LedRun();
+  void led.run.start();
+  const progress = await led.progress();
+  progress.tryFailed(new SidecarError('mlflow_error', 'of the registry'));
+  const failures: { last: SidecarError | null } = { last: null };
+  progress.follow(failures);
+  expect(led.run.lastFailure?.message).toBe('of the registry');
+  failures.last = new SidecarError('artifact_corrupt', 'of a file');
+  expect(led.run.lastFailure?.message).toBe('of a file');
+  await led.end();
+});

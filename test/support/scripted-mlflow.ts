@@ -3,8 +3,9 @@ import { text as readText } from 'node:stream/consumers';
 import { z } from 'zod';
 import { type Answer, invalid, text } from './scripted/answers.ts';
 import { fileAnswer, listingAnswer } from './scripted/artifacts.ts';
-import { type Fault, send } from './scripted/faults.ts';
-import { Listener } from './scripted/listener.ts';
+import type { Certificates } from './scripted/certificates.ts';
+import { type AnswerFault, type Fault, send } from './scripted/faults.ts';
+import { isOfPort, Listener, type PortFault } from './scripted/listener.ts';
 import { ScriptedModels, type ScriptedVersion, type VersionSpec } from './scripted/models.ts';
 import { type Params, registryAnswer } from './scripted/registry.ts';
 
@@ -35,7 +36,7 @@ export interface FaultScope {
 
 interface Script {
   readonly routeClass: RouteClass;
-  readonly fault: Fault;
+  readonly fault: AnswerFault;
   readonly when: (request: RecordedRequest) => boolean;
   left: number;
 }
@@ -55,12 +56,22 @@ const ARTIFACTS = '/api/2.0/mlflow-artifacts/artifacts';
 export class ScriptedMlflow {
   readonly models = new ScriptedModels();
   readonly requests: RecordedRequest[] = [];
-  readonly #registry = new Listener((req, res) => void this.#handle(req, res));
-  readonly #artifacts = new Listener((req, res) => void this.#handle(req, res));
+  readonly #registry: Listener;
+  readonly #artifacts: Listener;
   #scripts: Script[] = [];
+  /** What the artifacts' port turns to before it answers the last listing of a model. */
+  #beforeFiles: PortFault | null = null;
 
-  static async start(): Promise<ScriptedMlflow> {
-    const upstream = new ScriptedMlflow();
+  private constructor(certificates: Certificates | null) {
+    const listener = () =>
+      new Listener((req, res) => void this.#handle(req, res), certificates?.good ?? null);
+    this.#registry = listener();
+    this.#artifacts = listener();
+  }
+
+  /** @param certificates to speak TLS */
+  static async start(certificates: Certificates | null = null): Promise<ScriptedMlflow> {
+    const upstream = new ScriptedMlflow(certificates);
     await Promise.all([upstream.#registry.open(), upstream.#artifacts.open()]);
     return upstream;
   }
@@ -86,20 +97,34 @@ export class ScriptedMlflow {
     return this.models.add(spec);
   }
 
-  /** The last fault that applies wins. `refused` shuts the port of that class and takes no scope. */
+  /**
+   * The last fault that applies wins. What a whole port does takes no scope; for files, which listings share the port
+   * with, it begins with the next listing of a directory that has no directories.
+   */
   async setFault(routeClass: RouteClass, fault: Fault, scope: FaultScope = {}): Promise<void> {
+    if (isOfPort(fault)) {
+      if (routeClass === 'file') this.#beforeFiles = fault;
+      else await (routeClass === 'registry' ? this.#registry : this.#artifacts).turn(fault);
+      return;
+    }
     this.#scripts.unshift({
       routeClass,
       fault,
       when: scope.when ?? (() => true),
       left: scope.first ?? Number.POSITIVE_INFINITY,
     });
-    if (fault.kind === 'refused') await this.#listenerOf(routeClass).shut();
   }
 
   async clearFaults(): Promise<void> {
     this.#scripts = [];
+    this.#beforeFiles = null;
     await Promise.all([this.#registry.open(), this.#artifacts.open()]);
+  }
+
+  /** Ends every connection, answered or not. */
+  hangUp(): void {
+    this.#registry.hangUp();
+    this.#artifacts.hangUp();
   }
 
   /** How often each route, or each file by its artifact path, was asked. */
@@ -117,21 +142,26 @@ export class ScriptedMlflow {
     await Promise.all([this.#registry.shut(), this.#artifacts.shut()]);
   }
 
-  #listenerOf(routeClass: RouteClass): Listener {
-    return routeClass === 'registry' ? this.#registry : this.#artifacts;
-  }
-
   async #handle(req: IncomingMessage, res: ServerResponse): Promise<void> {
     try {
       const { request, answer } = this.#route(req, await readText(req));
       this.requests.push(request);
-      send(req, res, answer, this.#faultFor(request));
+      if (request.route === 'listing' && isOfLeaf(answer)) await this.#turnArtifacts(req, res);
+      await send(req, res, answer, this.#faultFor(request));
     } catch {
       req.socket.destroy();
     }
   }
 
-  #faultFor(request: RecordedRequest): Fault | undefined {
+  async #turnArtifacts(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    const fault = this.#beforeFiles;
+    if (fault === null) return;
+    this.#beforeFiles = null;
+    res.shouldKeepAlive = false;
+    await this.#artifacts.turn(fault, req.socket.remotePort ?? null);
+  }
+
+  #faultFor(request: RecordedRequest): AnswerFault | undefined {
     const script = this.#scripts.find(
       candidate =>
         candidate.routeClass === request.routeClass && candidate.left > 0 && candidate.when(request),
@@ -169,6 +199,11 @@ export class ScriptedMlflow {
       found?.answer ?? text('<!doctype html><title>404 Not Found</title>', 'text/html; charset=utf-8', 404);
     return { request: recorded('registry', found?.route ?? url.pathname, ''), answer };
   }
+}
+
+/** A listing that names no directory. */
+function isOfLeaf(answer: Answer): boolean {
+  return !/"is_dir": ?true/.test(answer.body.toString('latin1', 0, 65_536));
 }
 
 function header(req: IncomingMessage, name: string): string {

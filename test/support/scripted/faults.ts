@@ -1,11 +1,13 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { type Answer, text } from './answers.ts';
+import { gzipBomb, huge } from './bodies.ts';
+import type { PortFault } from './listener.ts';
 
 /** What can go wrong between a client and MLflow. */
-export type Fault =
-  /** Nobody listens on the port. */
-  | { readonly kind: 'refused' }
+export type Fault = PortFault | AnswerFault;
+
+export type AnswerFault =
   /** Accepts, reads the request, and says nothing. */
   | { readonly kind: 'silent' }
   /** A TCP reset once the request is there. */
@@ -28,21 +30,28 @@ export type Fault =
   | { readonly kind: 'cut'; readonly contentLength: boolean }
   /** More bytes than were listed, with a Content-Length that says so. */
   | { readonly kind: 'longer' }
+  /** 10 MB of JSON, with status 200. */
+  | { readonly kind: 'huge' }
+  /** A few MB of gzip that inflate to GBs. */
+  | { readonly kind: 'gzip_bomb' }
   /** To the same path of another origin. */
   | { readonly kind: 'redirect'; readonly origin: string }
   /** The right answer, late. Milliseconds. */
-  | { readonly kind: 'delay'; readonly ms: number };
+  | { readonly kind: 'delay'; readonly ms: number }
+  /** The right answer, once something has been done. */
+  | { readonly kind: 'after'; readonly act: () => Promise<unknown> };
 
 const TRICKLE_MS = 1_000;
 
 /** Sends an answer, with what the fault does to it. */
-export function send(
+export async function send(
   req: IncomingMessage,
   res: ServerResponse,
   answer: Answer,
-  fault: Fault | undefined,
-): void {
-  if (fault === undefined) whole(res, answer);
+  fault: AnswerFault | undefined,
+): Promise<void> {
+  if (fault?.kind === 'after') await fault.act();
+  if (fault === undefined || fault.kind === 'after') whole(res, answer);
   else if (fault.kind === 'delay') later(req.socket, fault.ms, () => whole(res, answer));
   else {
     const other = otherAnswer(req, answer, fault);
@@ -52,7 +61,7 @@ export function send(
 }
 
 /** The whole answer that some faults give instead. */
-function otherAnswer(req: IncomingMessage, answer: Answer, fault: Fault): Answer | undefined {
+function otherAnswer(req: IncomingMessage, answer: Answer, fault: AnswerFault): Answer | undefined {
   switch (fault.kind) {
     case 'status':
       return statusAnswer(fault.status, fault.body ?? '', fault.headers ?? {});
@@ -62,6 +71,10 @@ function otherAnswer(req: IncomingMessage, answer: Answer, fault: Fault): Answer
       return text('{"model_versions": [{"name": "x"', 'application/json');
     case 'longer':
       return { ...answer, body: Buffer.concat([answer.body, Buffer.from('more')]) };
+    case 'huge':
+      return huge(answer);
+    case 'gzip_bomb':
+      return gzipBomb(answer);
     case 'redirect':
       return statusAnswer(307, '', { location: `${fault.origin}${req.url ?? '/'}` });
     default:
@@ -70,7 +83,7 @@ function otherAnswer(req: IncomingMessage, answer: Answer, fault: Fault): Answer
 }
 
 /** The faults that never give a whole answer. */
-function breakOff(socket: Socket, answer: Answer, fault: Fault): void {
+function breakOff(socket: Socket, answer: Answer, fault: AnswerFault): void {
   switch (fault.kind) {
     case 'reset':
       socket.resetAndDestroy();

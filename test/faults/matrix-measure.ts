@@ -1,0 +1,150 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import pLimit from 'p-limit';
+import { z } from 'zod';
+import { ERROR_CODES } from '../../src/domain/errors.ts';
+import type { Certificates } from '../support/scripted/certificates.ts';
+import { modelFiles, type Reloaded, refusedReload, reload, wrongFiles } from './harness.ts';
+import { type Holdings, holdingsOf, leaksOf, runsOver } from './matrix-leaks.ts';
+import { raise, type Stand, speaksTls } from './matrix-stand.ts';
+import { type Cell, cellsOf, ROUTE_CLASSES } from './matrix-table.ts';
+
+/** Where MLflow names no version. */
+export const REFRESH_WAIT_S = 0.5;
+export const DEFAULT_REFRESH_WAIT_S = 2;
+/** Where it names a newer one, which is waited for beyond this, until the deadline. */
+const NAMING_WAIT_S = 1;
+export const WARM_DEADLINE_S = 1.5;
+export const COLD_DEADLINE_S = 1;
+/** Longer than all but the endless take. */
+const LAST_DEADLINE_S = 45;
+const ENDLESS_DEADLINE_S = 150;
+
+/** After the last run's end nothing may be left. */
+const SETTLE_MS = 1_000;
+/** So long a connection is kept that was well, and only where a handshake would be saved. */
+const KEPT_ALIVE_MS = 4_000;
+
+/** Waits for the end of what takes minutes, too. */
+const IS_LONG = process.env['CHAOS'] === 'long';
+
+const LastProblem = z.looseObject({
+  code: z.enum(ERROR_CODES),
+  path: z.null(),
+  refreshing: z.boolean(),
+  attempts: z.number(),
+});
+
+/** What a call with `on_failure: fail` was told in the end. */
+interface Last extends z.infer<typeof LastProblem> {
+  readonly http: number;
+  readonly ms: number;
+}
+
+/** What one cell's sidecar answered, and what it had left. */
+export interface Measured {
+  readonly cell: Cell;
+  /** Of a model that was loaded before: two calls, one after the other. */
+  readonly warm: Reloaded;
+  readonly warmAgain: Reloaded;
+  /** Files of the version that the calls above gave which were not as they should be. */
+  readonly warmWrong: readonly string[];
+  /** Of a model that was never loaded, with a deadline before its fetch has failed for good. */
+  readonly cold: Reloaded;
+  /** Of another such model, with a deadline after that; null where it ends only when the trouble does, or never came. */
+  readonly last: Last | null;
+  /** The trouble is with a name that was found for the listing, and that is not looked up for the files again. */
+  readonly isRemembered: boolean;
+  /** What was open 1 s after the last run's end that was not before. */
+  readonly leaks: Holdings;
+  /** What was wrong with the models once the trouble was over. */
+  readonly unrecovered: readonly string[];
+}
+
+/** Two cores: what is measured comes after all processes of a class have started, and few at a time. */
+const starting = pLimit(2);
+const warming = pLimit(5);
+
+/** One class after the other. While all is waiting for the end of one, the next may start its processes, but not measure. */
+export async function measureAll(certificates: Certificates): Promise<readonly Measured[]> {
+  const measured: Measured[] = [];
+  let ending: Promise<readonly Measured[]> = Promise.resolve([]);
+  for (const routeClass of ROUTE_CLASSES) {
+    const raised = await Promise.all(
+      cellsOf(routeClass).map(cell =>
+        starting(async () => ({ cell, stand: await raise(cell, certificates) })),
+      ),
+    );
+    measured.push(...(await ending));
+    const begun = await Promise.all(raised.map(({ cell, stand }) => warming(() => meet(cell, stand))));
+    ending = Promise.all(begun.map(finish));
+  }
+  return [...measured, ...(await ending)];
+}
+
+type Met = Omit<Measured, 'last' | 'leaks' | 'unrecovered'> & {
+  readonly stand: Stand;
+  readonly before: Holdings;
+};
+
+async function meet(cell: Cell, stand: Stand): Promise<Met> {
+  const { upstream, sidecar } = stand;
+  const before = await holdingsOf(sidecar, stand.probeFile);
+  if (cell.routeClass !== 'registry')
+    upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
+  const fields = warmFields(cell);
+  await stand.strike();
+  const warm = await reload(sidecar.url, 'models:/warm/Production', fields);
+  const warmAgain = await reload(sidecar.url, 'models:/warm/Production', fields);
+  await stand.strike();
+  const cold = await reload(sidecar.url, 'models:/cold/Production', { deadline_s: COLD_DEADLINE_S });
+  const warmWrong = await wrongFiles(warm.outcome.path, modelFiles(`warm-${warm.outcome.version}`));
+  const isRemembered =
+    cell.evil.kind === 'dns' && cell.routeClass === 'file' && warm.outcome.status === 'loaded';
+  return { cell, stand, before, warm, warmAgain, warmWrong, isRemembered, cold };
+}
+
+function warmFields({ routeClass, isByDefault }: Cell): Readonly<Record<string, number>> {
+  if (routeClass !== 'registry') return { deadline_s: WARM_DEADLINE_S, refresh_wait_s: NAMING_WAIT_S };
+  return isByDefault ? {} : { refresh_wait_s: REFRESH_WAIT_S };
+}
+
+async function finish({ stand, before, ...met }: Met): Promise<Measured> {
+  try {
+    const last = met.isRemembered ? null : await lastOf(met.cell, stand);
+    if (last === null) {
+      await stand.calm();
+      stand.upstream.hangUp();
+    }
+    await runsOver(stand.sidecar, 60_000);
+    await delay(speaksTls(met.cell) ? SETTLE_MS + KEPT_ALIVE_MS : SETTLE_MS);
+    const leaks = leaksOf(before, await holdingsOf(stand.sidecar, stand.probeFile));
+    await stand.calm();
+    return { ...met, last, leaks, unrecovered: await unrecovered(met.cell, stand) };
+  } finally {
+    await stand.close();
+  }
+}
+
+async function lastOf({ evil, end }: Cell, stand: Stand): Promise<Last | null> {
+  if (end.endless && (evil.kind === 'disk' || !IS_LONG)) return null;
+  await stand.strike();
+  const deadlineS = end.endless ? ENDLESS_DEADLINE_S : LAST_DEADLINE_S;
+  const body = { model_uri: 'models:/frost/Production', on_failure: 'fail', deadline_s: deadlineS };
+  const { http, ms, problem } = await refusedReload(stand.sidecar.url, { body });
+  return { ...LastProblem.parse(problem), http, ms };
+}
+
+/** Both models are loaded whole now, anew. */
+async function unrecovered({ routeClass }: Cell, { sidecar }: Stand): Promise<readonly string[]> {
+  const found: string[] = [];
+  for (const [name, label] of [
+    ['warm', routeClass === 'registry' ? 'warm-1' : 'warm-2'],
+    ['cold', 'cold-1'],
+  ] as const) {
+    const uri = `models:/${name}/Production`;
+    const { outcome } = await reload(sidecar.url, uri, { force: true, deadline_s: 10 });
+    if (outcome.status !== 'loaded') found.push(`${name} is ${outcome.status}`);
+    found.push(...(await wrongFiles(outcome.path, modelFiles(label))));
+  }
+  return found;
+}

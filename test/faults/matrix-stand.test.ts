@@ -1,0 +1,60 @@
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { type Certificates, makeCertificates } from '../support/scripted/certificates.ts';
+import { GRACE_MS, modelFiles, reload, until } from './harness.ts';
+import { holdingsOf, leaksOf, runsOver } from './matrix-leaks.ts';
+import { raise, type Stand } from './matrix-stand.ts';
+import { type Cell, cellsOf } from './matrix-table.ts';
+
+let certificates: Certificates;
+
+beforeAll(async () => {
+  certificates = await makeCertificates();
+});
+
+afterAll(() => certificates.remove());
+
+async function standOf(found: Cell | undefined): Promise<Stand> {
+  if (found === undefined) throw new Error('no such cell');
+  const stand = await raise(found, certificates);
+  onTestFinished(() => stand.close());
+  return stand;
+}
+
+test('what a fetch under way has open shows: connections, files, timers', async () => {
+  const stand = await standOf(cellsOf('file').find(({ evil }) => evil.kind === 'stall'));
+  const before = await holdingsOf(stand.sidecar, stand.probeFile);
+  await stand.strike();
+  await reload(stand.sidecar.url, 'models:/cold/Production', { deadline_s: 0.5 });
+  const open = leaksOf(before, await holdingsOf(stand.sidecar, stand.probeFile));
+  expect(open.filter(held => held === 'connection to somebody')).toHaveLength(3);
+  expect(open).toContain('TCPSocketWrap');
+  expect(open.filter(held => held.startsWith(stand.sidecar.cacheDir))).toHaveLength(3);
+  expect(open.filter(held => /^timer of 1(79\d{4}|800000)\b/.test(held))).toHaveLength(1);
+  await stand.calm();
+  stand.upstream.hangUp();
+  await runsOver(stand.sidecar, 20_000);
+  const left = await until(5_000, async () => {
+    const now = leaksOf(before, await holdingsOf(stand.sidecar, stand.probeFile));
+    return now.length === 0 ? now : null;
+  });
+  expect(left).toEqual([]);
+});
+
+test('with every thread of the disk hung, 64 calls at once get what they had, and others are answered', async () => {
+  const stand = await standOf(cellsOf('registry').find(({ evil }) => evil.kind === 'disk'));
+  const { url } = stand.sidecar;
+  await stand.strike();
+  await reload(url, 'models:/warm/Production', { refresh_wait_s: 0.5 });
+  const calls = Array.from({ length: 64 }, () => reload(url, 'models:/warm/Production', { deadline_s: 1 }));
+  const startedAt = performance.now();
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+  expect(performance.now() - startedAt).toBeLessThan(GRACE_MS);
+  for (const { outcome, ms } of await Promise.all(calls)) {
+    expect(outcome).toMatchObject({ status: 'unchanged', name: 'warm', version: '1' });
+    expect(ms).toBeLessThan(1_000 + GRACE_MS);
+  }
+  await stand.calm();
+  stand.upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
+  const { outcome } = await reload(url, 'models:/warm/Production', { deadline_s: 10 });
+  expect(outcome).toMatchObject({ status: 'loaded', version: '2' });
+});

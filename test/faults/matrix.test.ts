@@ -1,0 +1,155 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Certificates, makeCertificates } from '../support/scripted/certificates.ts';
+import { GRACE_MS } from './harness.ts';
+import {
+  COLD_DEADLINE_S,
+  DEFAULT_REFRESH_WAIT_S,
+  type Measured,
+  measureAll,
+  REFRESH_WAIT_S,
+  WARM_DEADLINE_S,
+} from './matrix-measure.ts';
+import { printMatrix } from './matrix-print.ts';
+import { type Cell, cellsOf } from './matrix-table.ts';
+
+/** As the HTTP interface promises them to whoever wants failures as errors. */
+const HTTP_STATUS: Readonly<Record<string, number>> = {
+  mlflow_unreachable: 503,
+  mlflow_error: 502,
+  mlflow_timeout: 504,
+  artifact_timeout: 504,
+  artifact_missing: 502,
+  artifact_corrupt: 502,
+  unsafe_path: 502,
+};
+
+/** How long a look at the disk is waited for, of which a call needs two. */
+const DISK_WAIT_MS = 200;
+
+let certificates: Certificates;
+let measured: readonly Measured[] = [];
+
+/** How late this process itself was: what a machine without time for its tests does to every limit. */
+const lateness = monitorEventLoopDelay();
+
+beforeAll(async () => {
+  certificates = await makeCertificates();
+  lateness.enable();
+  measured = await measureAll(certificates);
+}, 600_000);
+
+afterAll(async () => {
+  await certificates.remove();
+  printMatrix(measured, lateness.percentile(99.9) / 1_000_000);
+});
+
+function of({ name, routeClass }: Cell): Measured {
+  const found = measured.find(({ cell }) => cell.name === name && cell.routeClass === routeClass);
+  if (found === undefined) throw new Error(`nothing was measured of "${name}" at the ${routeClass}`);
+  return found;
+}
+
+/** Whether a first try has failed before callers give up. */
+function failsAtOnce({ end }: Cell): boolean {
+  return end.tryS === 0;
+}
+
+/** Whether it is over by then, since it is not tried again. */
+function isSettled({ end }: Cell): boolean {
+  return end.tries === 1 && end.tryS === 0;
+}
+
+describe.each(cellsOf('registry').filter(({ evil }) => evil.kind !== 'disk'))('the registry: $name', cell => {
+  test('warm: the last good version within refresh_wait_s, the second time at once', () => {
+    const { warm, warmAgain, warmWrong } = of(cell);
+    const waitS = cell.isByDefault ? DEFAULT_REFRESH_WAIT_S : REFRESH_WAIT_S;
+    expect(warm.outcome).toMatchObject({
+      status: 'stale',
+      name: 'warm',
+      version: '1',
+      wanted_version: null,
+      changed: false,
+      source: 'cache',
+    });
+    expect(warm.outcome.warning?.code).toBe(failsAtOnce(cell) ? cell.end.code : 'mlflow_timeout');
+    expect(warm.ms).toBeLessThan(waitS * 1_000 + GRACE_MS);
+    expect(warmWrong).toEqual([]);
+    expect(warmAgain.outcome).toMatchObject({ status: 'stale', version: '1', path: warm.outcome.path });
+    expect(warmAgain.ms).toBeLessThan(50);
+  });
+});
+
+describe.each([...cellsOf('listing'), ...cellsOf('file')])('a newer version’s $routeClass: $name', cell => {
+  test('warm: the last good version within the deadline', () => {
+    const { warm, warmAgain, warmWrong, isRemembered } = of(cell);
+    for (const { outcome, ms } of [warm, warmAgain]) {
+      expect(ms).toBeLessThan(WARM_DEADLINE_S * 1_000 + GRACE_MS);
+      if (isRemembered) {
+        expect(outcome).toMatchObject({ version: '2', wanted_version: null, warning: null });
+        continue;
+      }
+      expect(outcome).toMatchObject({ status: 'stale', version: '1', wanted_version: '2', changed: false });
+      expect(outcome.warning?.code).toBe(isSettled(cell) ? cell.end.code : 'deadline_exceeded');
+      expect(outcome.refreshing).toBe(!isSettled(cell));
+      expect(outcome.path).toBe(warm.outcome.path);
+      if (failsAtOnce(cell) && !isSettled(cell)) expect(outcome.warning?.message).toContain('Last failure');
+    }
+    expect(warmWrong).toEqual([]);
+  });
+});
+
+const EVERYWHERE = [...cellsOf('registry'), ...cellsOf('listing'), ...cellsOf('file')];
+
+describe.each(EVERYWHERE)('$routeClass: $name', cell => {
+  test('cold: failed within the deadline', () => {
+    const { outcome, ms } = of(cell).cold;
+    if (of(cell).isRemembered) return expect(outcome).toMatchObject({ status: 'loaded', version: '1' });
+    expect(outcome).toMatchObject({ status: 'failed', name: 'cold', path: null, version: null });
+    expect(outcome.warning?.code).toBe(isSettled(cell) ? cell.end.code : 'deadline_exceeded');
+    expect(outcome.refreshing).toBe(!isSettled(cell));
+    if (failsAtOnce(cell) && !isSettled(cell)) expect(outcome.warning?.message).toContain('Last failure');
+    expect(ms).toBeGreaterThan(isSettled(cell) ? 0 : COLD_DEADLINE_S * 1_000 - 50);
+    expect(ms).toBeLessThan(COLD_DEADLINE_S * 1_000 + GRACE_MS);
+  });
+
+  test('1 s after the last run’s end nothing is left open', () => {
+    expect(of(cell).leaks).toEqual([]);
+  });
+
+  test('once that is over, both models are loaded whole', () => {
+    expect(of(cell).unrecovered).toEqual([]);
+  });
+});
+
+describe.each(EVERYWHERE.filter(cell => cell.end.endless !== true))(
+  '$routeClass: $name is $end.code',
+  cell => {
+    test('cold: that code when the tries are used up', () => {
+      const { last, isRemembered } = of(cell);
+      if (isRemembered) return expect(last).toBeNull();
+      const { code, tries, tryS, waitS } = cell.end;
+      expect(last).toMatchObject({ code, refreshing: false, http: HTTP_STATUS[code] });
+      if (cell.routeClass === 'registry') expect(last?.attempts).toBe(tries);
+      const [least, most] = waitS.map(s => s + tries * tryS);
+      expect(last?.ms).toBeGreaterThan((least ?? 0) * 1_000 - 50);
+      expect(last?.ms).toBeLessThan((most ?? 0) * 1_000 + slackMs(cell));
+    });
+  },
+);
+
+/** No deadline bounds it: timeouts are looked after once a second, and other processes run. */
+function slackMs({ end: { tries, tryS } }: Cell): number {
+  return 5_000 + (tryS > 1 ? tries * 1_500 : 0);
+}
+
+test('the registry with a hung file system: warm is unchanged all the same', () => {
+  const [cell] = cellsOf('registry').filter(({ evil }) => evil.kind === 'disk');
+  if (cell === undefined) throw new Error('no such cell');
+  const { warm, warmAgain, warmWrong } = of(cell);
+  for (const { outcome, ms } of [warm, warmAgain]) {
+    expect(outcome).toMatchObject({ status: 'unchanged', version: '1' });
+    expect(ms).toBeLessThan(2 * DISK_WAIT_MS + GRACE_MS);
+  }
+  expect(warmWrong).toEqual([]);
+});
