@@ -35,12 +35,11 @@ export interface Whole {
  * @throws Error at the first file that is missing, of another version, or has other bytes
  */
 export async function readWhole(ref: string): Promise<string> {
-  return (await readModel(ref)).version;
+  return (await readSnapshot(await realpath(ref))).version;
 }
 
-/** As `readWhole`, with the shape too. */
-export async function readModel(ref: string): Promise<Whole> {
-  const dir = await realpath(ref);
+/** As `readWhole`, of a snapshot's own directory, with the shape too. */
+export async function readSnapshot(dir: string): Promise<Whole> {
   const whole = parse(await readFile(join(dir, 'MLmodel'), 'latin1'));
   if (whole === null) throw new Error(`${dir}: MLmodel names no version`);
   const paths = pathsOf(whole.shape);

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { z } from 'zod';
 import type { ScriptedMlflow } from '../support/scripted-mlflow.ts';
-import { contentOf, filesBelow, filesOf, pathsOf, readModel, type Shape, THOUSAND } from './content.ts';
+import { contentOf, filesBelow, filesOf, pathsOf, readSnapshot, type Shape, THOUSAND } from './content.ts';
 
 export const NAME = 'thousand';
 export const REF = 'Production';
@@ -50,10 +50,11 @@ export interface Reader {
   stop(): Promise<z.infer<typeof Seen>>;
 }
 
-/** Starts a process of so many readers of the ref; the end of the test is its end, too. */
-export function startReader(ref: string, readers = 1): Reader {
+/** Starts a process of so many readers of the ref, by `via` if given; the end of the test is its end, too. */
+export function startReader(ref: string, readers = 1, via: readonly string[] = []): Reader {
   const script = fileURLToPath(new URL('./reader.ts', import.meta.url));
-  const child = fork(script, [ref, String(readers)], { execArgv: [], stdio: 'inherit' });
+  const [execPath = '', ...execArgv] = [...via, process.execPath];
+  const child = fork(script, [ref, String(readers)], { execPath, execArgv, stdio: 'inherit' });
   onTestFinished(() => void child.kill('SIGKILL'));
   return {
     stop: async () => {
@@ -81,7 +82,7 @@ export async function faultsOf(cacheDir: string, pid: number): Promise<readonly 
   for (const id of await readdir(join(root, 'snapshots'))) {
     const dir = join(root, 'snapshots', id);
     try {
-      const { version, shape } = await readModel(dir);
+      const { version, shape } = await readSnapshot(dir);
       const files = (await filesBelow(dir)).length;
       if (files !== shape.files) faults.push(`${dir}: ${files} files of ${version}`);
       for (const path of pathsOf(shape)) digests.add(sha256(contentOf(version, path, shape)));

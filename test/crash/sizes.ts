@@ -8,6 +8,8 @@ interface Sizes {
   readonly boundaryKills: number;
   /** Kills of one of two processes that share a cache. */
   readonly sharedKills: number;
+  /** With 3 each of a publish's file operations fails with one of three errors, with 1 with each of them. */
+  readonly failEvery: number;
   readonly publishes: number;
   readonly readers: number;
 }
@@ -16,6 +18,7 @@ const SHORT: Sizes = {
   random: { kills: 20, lanes: 1, shape: THOUSAND },
   boundaryKills: 5,
   sharedKills: 5,
+  failEvery: 3,
   publishes: 300,
   readers: 20,
 };
@@ -23,6 +26,7 @@ const LONG: Sizes = {
   random: { kills: 200, lanes: 2, shape: { files: 100, bytes: 10 * 1024 } },
   boundaryKills: 50,
   sharedKills: 50,
+  failEvery: 1,
   publishes: 10_000,
   readers: 100,
 };

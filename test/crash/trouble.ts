@@ -5,7 +5,7 @@ import { onTestFinished } from 'vitest';
 
 const PRELOAD = new URL('../support/preload/disk.mjs', import.meta.url).href;
 
-type Act = 'none' | 'kill-before' | 'kill-after' | 'ENOSPC' | 'EIO' | 'EROFS';
+export type Act = 'none' | 'kill-before' | 'kill-after' | 'ENOSPC' | 'EIO' | 'EROFS';
 
 /** At the `nth` of the operations on the cache that match: `kind path [-> path]`, relative to the layout's root. */
 export interface Plan {
