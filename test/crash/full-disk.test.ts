@@ -16,6 +16,8 @@ import { addVersion, makeCache, NAME, REF, refPath, removeCache, startReader } f
 const URI = `models:/${NAME}/${REF}`;
 const SHAPE: Shape = { files: 4, bytes: 512 * 1024 };
 const DISK_BYTES = 32 * 1024 * 1024;
+/** util-linux' programs for namespaces. */
+const [ENTER_NEW, ENTER] = ['unshare', 'nsenter'] as const;
 const CHUNK = Buffer.alloc(64 * 1024);
 /** The cache directory is tried again every 5 s. */
 const RECOVERY_MS = 7_000;
@@ -39,7 +41,7 @@ class SmallDisk {
   /** No privilege is needed where the kernel lets users have namespaces of their own. */
   static async mount(dir: string): Promise<SmallDisk> {
     const script = `mount -t tmpfs -o size=${DISK_BYTES} tmpfs "$0" && echo mounted && exec cat`;
-    const holder = spawn('unshare', ['-rm', 'sh', '-c', script, dir], { stdio: 'pipe' });
+    const holder = spawn(ENTER_NEW, ['-rm', 'sh', '-c', script, dir], { stdio: 'pipe' });
     onTestFinished(() => void holder.kill('SIGKILL'));
     const said = await Promise.race([
       once(holder.stdout, 'data'),
@@ -56,7 +58,7 @@ class SmallDisk {
 
   /** What a program is started by, so that it sees the disk. */
   get via(): readonly string[] {
-    return ['nsenter', '--target', String(this.#pid), '--user', '--mount', '--preserve-credentials'];
+    return [ENTER, '--target', String(this.#pid), '--user', '--mount', '--preserve-credentials'];
   }
 
   /** Where this process sees what the others see at `path`. */

@@ -53,7 +53,7 @@ export interface Reader {
 /** Starts a process of so many readers of the ref, by `via` if given; the end of the test is its end, too. */
 export function startReader(ref: string, readers = 1, via: readonly string[] = []): Reader {
   const script = fileURLToPath(new URL('./reader.ts', import.meta.url));
-  const [execPath = '', ...execArgv] = [...via, process.execPath];
+  const [execPath, ...execArgv] = [...via, process.execPath];
   const child = fork(script, [ref, String(readers)], { execPath, execArgv, stdio: 'inherit' });
   onTestFinished(() => void child.kill('SIGKILL'));
   return {

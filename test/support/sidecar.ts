@@ -40,7 +40,7 @@ export async function startSidecar(
   const ownCache =
     env['SIDECAR_CACHE_DIR'] === undefined ? await mkdtemp(join(tmpdir(), 'sidecar-cache-')) : null;
   const cacheDir = env['SIDECAR_CACHE_DIR'] ?? ownCache ?? '';
-  const [command = '', ...args] = [...via, process.execPath, MAIN, 'serve'];
+  const [command, ...args] = [...via, process.execPath, MAIN, 'serve'];
   const child = spawn(command, args, {
     env: { ...inherited(), SIDECAR_PORT: '0', ...env, SIDECAR_CACHE_DIR: cacheDir },
     stdio: ['ignore', 'pipe', 'pipe'],
