@@ -1,7 +1,7 @@
 // The long crash and fault runs. Whatever happens, they end within the limit and leave nothing behind.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,6 +12,8 @@ const LIMIT_MS = 15 * 60_000;
 const VITEST = fileURLToPath(new URL('../node_modules/vitest/vitest.mjs', import.meta.url));
 
 const dir = mkdtempSync(join(tmpdir(), 'sidecar-chaos-'));
+// One test reads as another user.
+chmodSync(dir, 0o755);
 const account = join(dir, 'account.jsonl');
 const env = {
   ...process.env,
