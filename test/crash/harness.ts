@@ -23,7 +23,8 @@ export async function makeCache(): Promise<string> {
 }
 
 export async function removeCache(dir: string): Promise<void> {
-  await rm(dir, { recursive: true, force: true });
+  // Where a test failed somebody may still be writing.
+  await rm(dir, { recursive: true, force: true, maxRetries: 5 });
 }
 
 export function refPath(cacheDir: string, name = NAME): string {
