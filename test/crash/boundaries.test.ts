@@ -8,6 +8,7 @@ import { account } from './account.ts';
 import { readWhole, type Shape } from './content.ts';
 import {
   addVersion,
+  allOf,
   faultsOf,
   givenSeed,
   makeCache,
@@ -123,7 +124,7 @@ test(
   async () => {
     const limit = pLimit(AT_ONCE);
     const seed = givenSeed();
-    const results = await Promise.all(
+    const results = await allOf(
       BOUNDARIES.map(([boundary, match], n) =>
         limit(async () => killAt(boundary, match, await makeScene(`bound-${n}`), seeded(seed + n))),
       ),
@@ -143,5 +144,5 @@ test(
       });
     }
   },
-  60_000 + BOUNDARIES.length * KILLS * 3_000,
+  60_000 + BOUNDARIES.length * KILLS * 6_000,
 );

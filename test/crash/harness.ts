@@ -120,3 +120,9 @@ export function givenSeed(): number {
   console.log(`CRASH_SEED=${seed}`);
   return seed;
 }
+
+/** As `Promise.all`, but nothing goes on after a failure. */
+export async function allOf<T>(works: readonly Promise<T>[]): Promise<readonly T[]> {
+  await Promise.allSettled(works);
+  return await Promise.all(works);
+}

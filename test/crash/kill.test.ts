@@ -7,6 +7,7 @@ import { account } from './account.ts';
 import { readWhole } from './content.ts';
 import {
   addVersion,
+  allOf,
   faultsOf,
   givenSeed,
   makeCache,
@@ -101,7 +102,7 @@ test(
     const lanes = Array.from({ length: LANES }, (_, n) =>
       killMany(`killed-${n}`, seeded(seed + n), KILLS / LANES),
     );
-    const kills = await Promise.all(lanes);
+    const kills = await allOf(lanes);
     console.table(kills.flat());
   },
   30_000 + KILLS * 6_000,
