@@ -3,14 +3,18 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { Options } from './config/options.ts';
 import { packageVersion } from './config/version.ts';
+import type { Caller } from './domain/caller.ts';
 import { systemClock as clock } from './domain/clock.ts';
 import { SidecarError } from './domain/errors.ts';
 import type { EventBus } from './domain/events.ts';
-import type { ModelUri } from './domain/model-uri.ts';
+import { formatModelUri, type ModelUri } from './domain/model-uri.ts';
 import type { Outcome } from './domain/outcome.ts';
 import { scopeOf } from './domain/scope.ts';
 import { createHttpApp } from './http/app.ts';
 import { createHttpServer } from './http/server.ts';
+import { within } from './policy/abort.ts';
+import type { Breaker } from './policy/breaker.ts';
+import type { BreakerLimits } from './policy/breaker-rules.ts';
 import { RegistryClient } from './registry/client.ts';
 import { Registry } from './registry/registry.ts';
 import { Runs } from './registry/runs.ts';
@@ -20,7 +24,12 @@ import { Pipeline } from './reload/pipeline.ts';
 import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
+import type { CacheLimits } from './store/collector.ts';
+import { createMetrics, type Metrics } from './telemetry/metrics.ts';
+import { Circuits } from './upstream/circuits.ts';
 import { Credentials } from './upstream/credentials.ts';
+import { systemNames } from './upstream/dns-system.ts';
+import { HealthProbe } from './upstream/health.ts';
 import { MlflowClient } from './upstream/mlflow-client.ts';
 import { Transport } from './upstream/transport.ts';
 
@@ -28,11 +37,20 @@ import { Transport } from './upstream/transport.ts';
 const PROGRESS_FLOOR = { bytesPerSecond: 64 * 1024, windowS: 30 };
 
 const IDLE_CHECK_MS = 20;
+/** Callers that come at once, such as a DAG's mapped tasks, wait in the system rather than for its next try to connect. */
+const BACKLOG = 1_024;
+/** A disk that hangs at the start must not keep the process from saying so. */
+const OPEN_WAIT_MS = 5_000;
+
+const OURSELVES: Caller = { requestId: '', airflow: {}, authorization: null };
 
 export interface RunningApp {
   readonly url: string;
-  /** Stops listening, ends the work under way and leaves nothing torn; in a hurry once `signal` aborts. */
-  stop(signal: AbortSignal): Promise<void>;
+  /**
+   * Stops listening, ends the work under way and leaves nothing torn; in a hurry once `signal` aborts.
+   * @returns whether all of it ended; what hangs on the disk does not
+   */
+  stop(signal: AbortSignal): Promise<boolean>;
 }
 
 export interface FetchLimits {
@@ -47,12 +65,13 @@ interface Core {
   readonly cache: Cache;
   /** Ends the work under way. */
   readonly abort: (reason: Error) => void;
-  readonly close: () => Promise<void>;
+  readonly close: () => Promise<boolean>;
 }
 
 /** Starts the sidecar; it listens when this resolves. */
 export async function startApp(options: Options, events: EventBus): Promise<RunningApp> {
-  const core = await createCore(options, events);
+  const core = await createCore(options, events, OPEN_WAIT_MS);
+  const metrics = metricsOf(core, options, events);
   const app = createHttpApp({
     reloader: core.reloader,
     catalog: core.catalog,
@@ -61,16 +80,32 @@ export async function startApp(options: Options, events: EventBus): Promise<Runn
     settings: options,
     isReady: () => ({ ready: core.cache.problem === null, problem: core.cache.problem }),
     version: packageVersion(),
+    metrics: metrics.scrape,
   });
-  const server = createHttpServer(app);
+  const server = createHttpServer(app, events);
   try {
-    server.listen(options.port, options.host);
+    server.listen(options.port, options.host, BACKLOG);
     await once(server, 'listening');
+    server.once('close', metrics.close);
   } catch (error) {
     await core.close();
     throw error;
   }
   return { url: urlOf(server, options.host), stop: signal => stop(server, core, signal) };
+}
+
+function metricsOf({ catalog, reloader }: Core, options: Options, events: EventBus): Metrics {
+  const { models: configured, maxStaleS, cacheMaxBytes } = options;
+  return createMetrics(events, {
+    configured,
+    maxStaleS,
+    cacheMaxBytes,
+    version: packageVersion(),
+    models: () => catalog.models(OURSELVES),
+    cache: () => catalog.cache(),
+    work: () => reloader.work(),
+    breakers: () => catalog.breakers(),
+  });
 }
 
 /** One reload without a server; what it publishes is in the options' cache directory. */
@@ -80,7 +115,7 @@ export async function fetchOnce(
   { deadlineMs, signal }: FetchLimits,
   events: EventBus,
 ): Promise<{ readonly outcome: Outcome }> {
-  const core = await createCore(options, events);
+  const core = await createCore(options, events, deadlineMs);
   const interrupt = () => core.abort(signal.reason);
   signal.addEventListener('abort', interrupt, { once: true });
   try {
@@ -101,19 +136,23 @@ export async function fetchOnce(
   }
 }
 
-async function createCore(options: Options, events: EventBus): Promise<Core> {
+async function createCore(options: Options, events: EventBus, openWaitMs: number): Promise<Core> {
   const { mlflow } = options;
   const { workspace, registryUri, trackingUri } = mlflow;
   const stopping = new AbortController();
+  const names = systemNames();
   // Apart, so that downloads that hang hold no connection that a question to the registry needs.
-  const [questions, downloads] = await Promise.all([Transport.open(mlflow), Transport.open(mlflow)]);
+  const [questions, downloads] = await Promise.all([
+    Transport.open(mlflow, names),
+    Transport.open(mlflow, names),
+  ]);
   const trustedOrigins = new Set([trackingUri, registryUri].map(uri => new URL(uri).origin));
   const credentials = new Credentials(mlflow.credentials);
   const over = (transport: Transport) =>
     new MlflowClient({ transport, credentials, workspace, trustedOrigins });
-  const asks = (baseUri: string) =>
-    new RegistryClient({ ...mlflow, client: over(questions), baseUri, events });
-  const registry = new Registry(asks(registryUri), new Runs(asks(trackingUri)));
+  const circuits = new Circuits({ registryUri, trackingUri, limits: breakerLimits(options), clock, events });
+  const servers = askedServers(options, over(questions), circuits, stopping.signal, events);
+  const registry = new Registry(servers.registry.asks, new Runs(servers.tracking.asks));
   const watch = new RegistryWatch(
     { uri: trackingUri, registry_uri: registryUri },
     options.refreshWaitS * 1_000,
@@ -125,18 +164,20 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
     events,
     trackingUri,
     fileRoots,
+    breakerOf: origin => circuits.artifacts(origin),
     floor: PROGRESS_FLOOR,
     clock,
     stop: stopping.signal,
   });
-  const cache = new Cache({ dir: cacheDir, own: scopeOf(registryUri, workspace, null), clock, events });
-  await cache.open();
+  const own = scopeOf(registryUri, workspace, null);
+  const cache = new Cache({ dir: cacheDir, own, clock, events, limits: cacheLimitsOf(options) });
+  await within(openWaitMs, cache.open());
   const pipeline = new Pipeline({ registry, fetcher, watch, clock, events, stop: stopping.signal });
   const shared = { watch, registryUri, workspace, clock, events };
   const store = () => cache.store();
   return {
-    reloader: new DeadlineReloader({ ...shared, pipeline, store, mlflowUri: trackingUri }),
-    catalog: new CachedModels({ ...shared, cache, cacheDir }),
+    reloader: new DeadlineReloader({ ...shared, servers, pipeline, store, mlflowUri: trackingUri }),
+    catalog: new CachedModels({ ...shared, circuits, health: servers.registry.health, cache, cacheDir }),
     cache,
     abort: reason => stopping.abort(reason),
     close: async () => {
@@ -144,24 +185,59 @@ async function createCore(options: Options, events: EventBus): Promise<Core> {
         new SidecarError('internal', 'The sidecar is stopping.', { hint: 'Ask again when it is back.' }),
       );
       await Promise.all([questions.close(), downloads.close()]);
-      await cache.close();
+      circuits.close();
+      return await cache.close();
     },
   };
 }
 
-async function stop(server: Server, core: Core, signal: AbortSignal): Promise<void> {
+function breakerLimits({ breakerFailures, breakerResetS }: Options): BreakerLimits {
+  return { failures: breakerFailures, resetMs: breakerResetS * 1_000 };
+}
+
+/** One queue, breaker and health for each server, of which there is often but one. */
+function askedServers(
+  { mlflow }: Options,
+  client: MlflowClient,
+  circuits: Circuits,
+  stopping: AbortSignal,
+  events: EventBus,
+) {
+  const { registryUri, trackingUri } = mlflow;
+  const server = (baseUri: string, breaker: Breaker) => {
+    const health = new HealthProbe({ client, baseUri, clock, stop: stopping });
+    const asks = new RegistryClient({ ...mlflow, client, baseUri, events, breaker, health });
+    return { asks, breaker, health };
+  };
+  const registry = server(registryUri, circuits.registry);
+  return {
+    registry,
+    tracking: registryUri === trackingUri ? registry : server(trackingUri, circuits.tracking),
+  };
+}
+
+function cacheLimitsOf({ cacheMaxBytes, maxStaleS, models }: Options): CacheLimits {
+  return {
+    maxBytes: cacheMaxBytes,
+    maxStaleMs: maxStaleS * 1_000,
+    models: new Set(models.map(formatModelUri)),
+  };
+}
+
+async function stop(server: Server, core: Core, signal: AbortSignal): Promise<boolean> {
   const hurry = () => server.closeAllConnections();
   signal.addEventListener('abort', hurry, { once: true });
   const closed = once(server, 'close');
   server.close();
   // Callers that wait are answered by it: their runs fail at once.
-  await core.close();
+  const isWhole = await core.close();
   // A kept-alive connection is idle only once its last answer is out.
   const closeIdle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   if (signal.aborted) hurry();
   await closed;
   clearInterval(closeIdle);
   signal.removeEventListener('abort', hurry);
+  return isWhole;
 }
 
 function urlOf(server: Server, host: string): string {

@@ -7,6 +7,7 @@ import { type RetryPlan, retry } from '../policy/retry.ts';
 import type { SingleFlight } from '../policy/single-flight.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 import type { OpenFile } from './source.ts';
+import { pastBreaker } from './trial.ts';
 import type { ListedFile } from './walk.ts';
 
 /** The run's own limit is never longer; a try is bounded by it and by the progress floor. */
@@ -92,6 +93,8 @@ async function fetchOne(
 
 async function download(file: ListedFile, floor: ProgressFloor, options: FetchOptions, call: Call) {
   const hooks = {
+    breaker: file.source.breaker,
+    passesByItself: true as const,
     isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
     timeoutError: () => new SidecarError('artifact_timeout', `${file.path} did not come in time.`),
     onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) =>
@@ -104,15 +107,17 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
         retryInMs,
       }),
   };
-  return await retry(FILE_PLAN, hooks, call.signal, async signal => {
-    const opened = await file.source.open(file.path, { ...call, signal });
-    try {
-      assertComplete(file, opened);
-      return await options.intake.take(floor.watch(opened.body), file.size);
-    } finally {
-      opened.close();
-    }
-  });
+  return await retry(FILE_PLAN, hooks, call.signal, tryEnd =>
+    pastBreaker(file.source.breaker, options.floor, tryEnd, async (signal, watch) => {
+      const opened = await file.source.open(file.path, { ...call, signal });
+      try {
+        assertComplete(file, opened);
+        return await options.intake.take(floor.watch(watch(opened.body)), file.size);
+      } finally {
+        opened.close();
+      }
+    }),
+  );
 }
 
 /** A body that ends with its connection looks whole wherever it was cut. */
@@ -139,6 +144,7 @@ function belowFloor(floor: FloorLimits): SidecarError {
     `The artifacts came at less than ${speed} for ${floor.windowS} s.`,
     {
       hint: 'Check the load of MLflow and of the store behind it.',
+      serverFault: true,
     },
   );
 }

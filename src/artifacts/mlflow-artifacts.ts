@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
+import type { Breaker } from '../policy/breaker.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import { reasonOf, singleHeader, statusError } from '../upstream/failure.ts';
 import { readJson, type SizeLimit } from '../upstream/json.ts';
@@ -39,16 +40,25 @@ export class MlflowArtifacts implements ArtifactSource {
   readonly #events: EventBus;
   readonly #endpoint: string;
   readonly #segments: readonly string[];
+  readonly breaker: Breaker | undefined;
 
   /**
    * @param endpoint the address up to and with `/mlflow-artifacts/artifacts`
    * @param segments the decoded segments of the root below it
+   * @param breaker of the server at the endpoint
    */
-  constructor(client: MlflowClient, events: EventBus, endpoint: string, segments: readonly string[]) {
+  constructor(
+    client: MlflowClient,
+    events: EventBus,
+    endpoint: string,
+    segments: readonly string[],
+    breaker?: Breaker,
+  ) {
     this.#client = client;
     this.#events = events;
     this.#endpoint = endpoint;
     this.#segments = segments;
+    this.breaker = breaker;
     this.root = [endpoint, ...segments].join('/');
   }
 
@@ -57,6 +67,7 @@ export class MlflowArtifacts implements ArtifactSource {
     const url = new URL(this.#endpoint);
     url.searchParams.set('path', [...this.#segments, ...segmentsOf(dir)].join('/'));
     const hooks = {
+      breaker: this.breaker,
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
       timeoutError: (ms: number) =>
         new SidecarError('artifact_timeout', `${what} did not come within ${ms / 1_000} s.`),
@@ -116,7 +127,10 @@ async function* guarded(
     yield* body;
   } catch (error) {
     signal.throwIfAborted();
-    throw new SidecarError('artifact_corrupt', `${what} broke off: ${reasonOf(error)}.`, { cause: error });
+    throw new SidecarError('artifact_corrupt', `${what} broke off: ${reasonOf(error)}.`, {
+      cause: error,
+      serverFault: true,
+    });
   }
 }
 

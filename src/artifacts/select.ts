@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
+import type { Breaker } from '../policy/breaker.ts';
 import type { MlflowClient } from '../upstream/mlflow-client.ts';
 import { LocalFiles } from './local-files.ts';
 import { MlflowArtifacts } from './mlflow-artifacts.ts';
@@ -16,6 +17,7 @@ export interface SourceOptions {
   readonly events: EventBus;
   readonly trackingUri: string;
   readonly fileRoots: readonly string[];
+  readonly breakerOf?: (origin: string) => Breaker;
 }
 
 /**
@@ -45,6 +47,7 @@ function proxied(root: string, options: SourceOptions): ArtifactSource {
     options.events,
     `${base}${ENDPOINT}`,
     segments(path, text => text),
+    options.breakerOf?.(new URL(base).origin),
   );
 }
 
@@ -64,6 +67,7 @@ function remote(root: string, options: SourceOptions): ArtifactSource {
     options.events,
     endpoint,
     segments(url.pathname.slice(end), decoded),
+    options.breakerOf?.(url.origin),
   );
 }
 

@@ -1,3 +1,4 @@
+import type { Breaker } from '../policy/breaker.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 
 /** Fifty times the largest model that we know of; a listing beyond it is an attack or a mistake. */
@@ -28,6 +29,8 @@ export interface OpenFile {
 export interface ArtifactSource {
   /** The artifact root that it was made for. */
   readonly root: string;
+  /** Of the server that it asks; none for local files. */
+  readonly breaker?: Breaker | undefined;
   /** @param dir relative to the root, `''` for the root itself */
   list(dir: string, call: Call): Promise<readonly Entry[]>;
   /** Tries once. The body breaks off with an error where the other side does. */

@@ -5,7 +5,7 @@ import { createLogger, LineBuffer, type Logger } from '../telemetry/logger.ts';
 import { scrubberOf } from '../telemetry/secrets.ts';
 import { logEvents } from '../telemetry/subscribe.ts';
 import { CommandFailure, type ExitCode, FAILED } from './failure.ts';
-import { endBySignal, listenForSignals, type Signals } from './signals.ts';
+import { type EndSignal, endBySignal, listenForSignals, type Signals } from './signals.ts';
 
 /** Kubernetes and Docker kill after 10 s or more; the promise is 5 s, the last half second being for the log. */
 const STOP_MS = 4_500;
@@ -26,13 +26,18 @@ export async function serve(options: Options, warnings: readonly string[]): Prom
   endOnCrash(logger, log);
   for (const warning of warnings) logger.warn(warning);
   try {
-    return await serveUntil(signals, options, logger);
+    return await serveUntil(signals, options, logger, log);
   } finally {
     await flush(log);
   }
 }
 
-async function serveUntil(signals: Signals, options: Options, logger: Logger): Promise<ExitCode> {
+async function serveUntil(
+  signals: Signals,
+  options: Options,
+  logger: Logger,
+  log: LineBuffer,
+): Promise<ExitCode> {
   const events = new EventBus();
   logEvents(events, logger);
   const { startApp } = await import('../app.ts');
@@ -42,7 +47,8 @@ async function serveUntil(signals: Signals, options: Options, logger: Logger): P
   logger.info({ url: app.url, cache_dir: options.cacheDir }, `Listening on ${app.url}`);
   const name = await signals.first;
   logger.info(`Stopping, since ${name} came.`);
-  await app.stop(AbortSignal.timeout(STOP_MS));
+  const isWhole = await app.stop(AbortSignal.timeout(STOP_MS));
+  if (!isWhole) return await endHung(name, logger, log);
   logger.info('Stopped.');
   return 0;
 }
@@ -61,6 +67,14 @@ function endOnCrash(logger: Logger, log: LineBuffer): void {
     );
     void end();
   });
+}
+
+/** The usual end would wait for the threads that hang. */
+async function endHung(name: EndSignal, logger: Logger, log: LineBuffer): Promise<ExitCode> {
+  logger.warn('Stopped, without waiting for the disk, which does not answer.');
+  await log.flush(FLUSH_MS);
+  endBySignal(name);
+  return FAILED;
 }
 
 async function flush(log: LineBuffer): Promise<void> {

@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 
-type EndSignal = 'SIGTERM' | 'SIGINT';
+export type EndSignal = 'SIGTERM' | 'SIGINT';
 
 export interface Signals {
   /** Comes with the first signal; aborts `signal` too. */

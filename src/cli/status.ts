@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { BREAKER_STATES } from '../domain/outcome.ts';
 import { oneLine } from '../http/report.ts';
 import { type Answer, ask, parsed, problemOf, type Sidecar } from './client.ts';
 import { CommandFailure, type ExitCode } from './failure.ts';
@@ -16,6 +17,16 @@ const StatusSchema = z.object({
     last_error: z.string().nullable(),
     slow: z.boolean(),
   }),
+  breakers: z.array(
+    z.object({
+      name: z.string(),
+      host: z.string(),
+      state: z.enum(BREAKER_STATES),
+      failures: z.number(),
+      retry_in_s: z.number().nullable(),
+      last_failure: z.string().nullable(),
+    }),
+  ),
   cache: z.object({
     dir: z.string(),
     usable: z.boolean(),
@@ -79,13 +90,14 @@ function understood<T>(schema: z.ZodType<T>, body: unknown): T {
 
 function summary(
   { url }: Sidecar,
-  { version, uptime_s, mlflow, cache }: Status,
+  { version, uptime_s, mlflow, breakers, cache }: Status,
   models: z.infer<typeof ModelsSchema>,
 ): string {
   const refs = models.models.flatMap(model => model.refs);
   return [
     `mlflow-sidecar ${version} at ${url}, up for ${ago(uptime_s)}`,
     `MLflow: ${mlflow.uri}: ${healthOf(mlflow)}`,
+    ...breakers.filter(({ state }) => state !== 'closed').map(breakerLine),
     `Cache: ${cache.dir}: ${cache.usable ? `${(cache.bytes / 2 ** 20).toFixed(1)} MiB` : `does not work: ${cache.problem ?? ''}`}`,
     refs.length === 0 ? 'Models: none cached' : 'Models:',
     ...refs.map(ref => `  ${refLine(ref)}`),
@@ -100,6 +112,22 @@ function healthOf({ last_success_at: success, last_error: error, slow }: Status[
   return [seen, ...(slow ? ['slow lately'] : []), ...(error === null ? [] : [`last error: ${error}`])].join(
     '; ',
   );
+}
+
+function breakerLine({
+  name,
+  host,
+  state,
+  failures,
+  retry_in_s,
+  last_failure,
+}: Status['breakers'][number]): string {
+  const next =
+    retry_in_s === null
+      ? `is ${state}: the next request is a trial`
+      : `is ${state}: left alone, the next trial in ${ago(Math.ceil(retry_in_s))}`;
+  const last = last_failure === null ? '' : `; last failure: ${last_failure}`;
+  return `Breaker: ${name} ${host} ${next}; ${failures} failures in a row${last}`;
 }
 
 function refLine({ model_uri, version, resolved_version, path, age_s, last_outcome }: Ref): string {

@@ -49,6 +49,8 @@ export interface ErrorDetails {
   readonly cause?: unknown;
   /** Seconds after which the upstream asked to be tried again. */
   readonly retryAfterS?: number | undefined;
+  /** Whether it speaks against the server's health, where its code alone would say otherwise. */
+  readonly serverFault?: boolean | undefined;
 }
 
 /** The only error that crosses a room's border: a code of the closed list and words for the user. */
@@ -56,6 +58,7 @@ export class SidecarError extends Error {
   readonly code: ErrorCode;
   readonly hint: string | null;
   readonly retryAfterS: number | null;
+  readonly serverFault: boolean | null;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, { cause: details.cause });
@@ -63,6 +66,7 @@ export class SidecarError extends Error {
     this.code = code;
     this.hint = details.hint ?? null;
     this.retryAfterS = details.retryAfterS ?? null;
+    this.serverFault = details.serverFault ?? null;
   }
 }
 

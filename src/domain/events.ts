@@ -1,5 +1,5 @@
 import type { Caller } from './caller.ts';
-import type { Outcome } from './outcome.ts';
+import type { BreakerState, Outcome } from './outcome.ts';
 
 /** Milliseconds that each phase of a run took; absent where it did not come to that. */
 export interface Phases {
@@ -7,6 +7,12 @@ export interface Phases {
   readonly list?: number;
   readonly fetch?: number;
   readonly publish?: number;
+}
+
+/** What was brought from the artifact server. */
+export interface Fetched {
+  readonly files: number;
+  readonly bytes: number;
 }
 
 /** For whom something is done: the run, and the call that it was begun for. */
@@ -32,12 +38,15 @@ export type SidecarEvent =
       readonly origin: Origin;
       readonly version: string | null;
       readonly phases: Phases;
+      /** By this run itself; null where the version was there, or another run's fetch was joined. */
+      readonly fetched: Fetched | null;
     }
   | {
       readonly type: 'run_failed';
       readonly origin: Origin;
       readonly version: string | null;
       readonly phases: Phases;
+      readonly fetched: Fetched | null;
       readonly error: Error;
     }
   | {
@@ -56,10 +65,32 @@ export type SidecarEvent =
       readonly error: Error;
     }
   | {
+      readonly type: 'requests_shed';
+      /** Requests that were refused since this was last told. */
+      readonly count: number;
+      readonly error: Error;
+    }
+  | {
       readonly type: 'cache_recovered';
       readonly refs: number;
       readonly swept: number;
       readonly dropped: readonly string[];
+    }
+  | {
+      readonly type: 'breaker_changed';
+      readonly name: 'registry' | 'tracking' | 'artifacts';
+      readonly host: string;
+      readonly from: BreakerState;
+      readonly to: BreakerState;
+      /** The failure that opened it. */
+      readonly reason: string | null;
+    }
+  | {
+      readonly type: 'cache_collected';
+      readonly snapshots: number;
+      readonly freedBytes: number;
+      /** `litter`, `superseded`, `space`, `too_stale`. */
+      readonly why: readonly string[];
     }
   | { readonly type: 'cache_unusable'; readonly error: Error };
 

@@ -6,7 +6,7 @@ export const BREAKER_STATES = ['closed', 'open', 'half-open'] as const;
 export type BreakerState = (typeof BREAKER_STATES)[number];
 
 /** From the worst to the best; of several outcomes the worst one speaks for all. */
-const STATUSES = ['failed', 'missing', 'stale', 'loaded', 'unchanged'] as const;
+export const STATUSES = ['failed', 'missing', 'stale', 'loaded', 'unchanged'] as const;
 
 export const WarningSchema = z.object({
   code: z.enum(ERROR_CODES),
@@ -38,7 +38,9 @@ export const OutcomeSchema = z.object({
   age_s: z.number().nullable().describe('seconds since MLflow last confirmed this version'),
   duration_s: z.number(),
   attempts: z.number().int().describe('tries that the most retried registry request of this call needed'),
-  breaker: z.null(),
+  breaker: z
+    .enum(BREAKER_STATES)
+    .describe('the worst state among the servers that this call needed; open: left alone for now'),
   refreshing: z.boolean().describe('work goes on in the background'),
   job_id: z.null(),
   warning: WarningSchema.nullable(),
@@ -58,6 +60,23 @@ export function worstOf(outcomes: readonly [Outcome, ...Outcome[]]): Outcome {
 /** Whether a model was given. */
 export function isGiven(outcome: Outcome): boolean {
   return outcome.path !== null;
+}
+
+const retryAfterS = new WeakMap<Outcome, number>();
+
+/** Beside the outcome, which goes to callers as it stands and has no field for it. */
+export function noteRetryAfter(outcome: Outcome, error: SidecarError): void {
+  if (error.retryAfterS !== null) retryAfterS.set(outcome, error.retryAfterS);
+}
+
+/** Seconds until asking again makes sense, where its failure says. */
+export function retryAfterOf(outcome: Outcome): number | undefined {
+  return retryAfterS.get(outcome);
+}
+
+export function worstBreaker(states: readonly BreakerState[]): BreakerState {
+  const fromWorst = ['open', 'half-open'] as const;
+  return fromWorst.find(state => states.includes(state)) ?? 'closed';
 }
 
 export function warningOf(error: SidecarError): Warning {

@@ -1,5 +1,5 @@
 import type { Request, Response } from 'express';
-import { type Outcome, worstOf } from '../domain/outcome.ts';
+import { type Outcome, retryAfterOf, worstOf } from '../domain/outcome.ts';
 import { problemOf, setRetryAfter, statusOfOutcome } from './problem.ts';
 import { errorLine, reportOf } from './report.ts';
 import { sendJson, sendText, wantsText } from './send.ts';
@@ -43,7 +43,7 @@ function sendOutcomes(
   onFailure: OnFailure,
 ): void {
   const status = statusOfOutcome(worst, onFailure);
-  setRetryAfter(res, status);
+  setRetryAfter(res, status, retryAfterOf(worst));
   const isError = status >= 400;
   const { code, message, hint } = worst.warning ?? {
     code: 'internal',

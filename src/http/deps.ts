@@ -27,4 +27,6 @@ export interface HttpDeps {
   /** Whether callers may be sent here, and if not, why; asked on every probe, so it must not wait. */
   readonly isReady: () => { readonly ready: boolean; readonly problem: string | null };
   readonly version: string;
+  /** In Prometheus' text format. */
+  readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
 }

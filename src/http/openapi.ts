@@ -75,6 +75,17 @@ export function createOpenApi({ settings, version }: Pick<HttpDeps, 'settings' |
         },
       },
       '/v1/status': { get: read('MLflow’s health and the cache', schemas.StatusSchema) },
+      '/metrics': {
+        get: {
+          summary: 'Prometheus’ metrics',
+          responses: {
+            ...READ,
+            200: answer('In Prometheus’ text format.', {
+              'text/plain': { schema: z.string() },
+            }),
+          },
+        },
+      },
       '/healthz': { get: { ...read('Whether the process answers', status('ok'), {}), security: [] } },
       '/readyz': {
         get: {

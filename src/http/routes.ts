@@ -6,7 +6,7 @@ import { FaultyRequest } from './faults.ts';
 import { createOpenApi } from './openapi.ts';
 import { sendProblem } from './problem.ts';
 import { nameFaults, reloadAny, reloadModel } from './reload.ts';
-import { sendJson } from './send.ts';
+import { sendJson, sendText } from './send.ts';
 
 /** What answers a kubelet, which comes with the pod's address and no token. */
 export function addProbes(app: Express, deps: HttpDeps): void {
@@ -36,6 +36,10 @@ export function addApi(app: Express, deps: HttpDeps): void {
     });
   });
   addStatus(app, deps);
+  get(app, '/metrics', async (_req, res) => {
+    const { contentType, text } = await deps.metrics();
+    sendText(res, 200, text, contentType);
+  });
   const openApi = createOpenApi(deps);
   get(app, '/openapi.json', (_req, res) => sendJson(res, 200, openApi));
 }
@@ -46,7 +50,10 @@ function addStatus(app: Express, { catalog, clock, settings, version }: HttpDeps
   get(app, '/v1/status', (_req, res) => {
     const uptime = Math.round(clock.monotonic() - startedAt) / 1000;
     const mlflow = catalog.registry();
-    sendJson(res, 200, { version, uptime_s: uptime, mlflow, breaker: null, cache: catalog.cache(), models });
+    const breakers = catalog.breakers();
+    const breaker = breakers.find(({ name }) => name === 'registry')?.state ?? 'closed';
+    const cache = catalog.cache();
+    sendJson(res, 200, { version, uptime_s: uptime, mlflow, breaker, breakers, cache, models });
   });
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { OutcomeSchema, WarningSchema } from '../domain/outcome.ts';
-import type { CacheState, ModelSummary, RegistryHealth } from '../reload/api.ts';
+import { BREAKER_STATES, OutcomeSchema, WarningSchema } from '../domain/outcome.ts';
+import type { BreakerSummary, CacheState, ModelSummary, RegistryHealth } from '../reload/api.ts';
 
 /** What answers look like. They are not parsed by these schemas, only described; the types keep them true. */
 export const AnswerSchema = OutcomeSchema.meta({ id: 'Outcome' });
@@ -47,7 +47,25 @@ const RegistrySchema = z.object({
   last_failure_at: seconds1970,
   last_error: z.string().nullable(),
   slow: z.boolean().describe('missed its wait lately, and is asked in the background only'),
+  health: z
+    .object({
+      ok: z.boolean(),
+      at: z.number().describe('seconds since 1970'),
+      latency_ms: z.number(),
+      error: z.string().nullable(),
+    })
+    .nullable()
+    .describe('what MLflow’s own /health last said; asked beside a question only, it decides nothing'),
 }) satisfies z.ZodType<RegistryHealth>;
+
+const BreakerSchema = z.object({
+  name: z.enum(['registry', 'tracking', 'artifacts']),
+  host: z.string(),
+  state: z.enum(BREAKER_STATES),
+  failures: z.number().int().describe('failed tries in a row'),
+  retry_in_s: z.number().nullable().describe('seconds until the trial; null unless open'),
+  last_failure: z.string().nullable(),
+}) satisfies z.ZodType<BreakerSummary>;
 
 const CacheSchema = z.object({
   dir: z.string(),
@@ -62,7 +80,8 @@ export const StatusSchema = z
     version: z.string(),
     uptime_s: z.number(),
     mlflow: RegistrySchema,
-    breaker: z.null(),
+    breaker: z.enum(BREAKER_STATES).describe('the registry’s'),
+    breakers: z.array(BreakerSchema).describe('one for each server; the registry’s first'),
     cache: CacheSchema,
     models: z.array(z.string()).describe('the configured model URIs'),
   })

@@ -14,8 +14,13 @@ export function sendJson(
   send(res, status, JSON.stringify(body), type);
 }
 
-export function sendText(res: Response, status: number, text: string): void {
-  send(res, status, text, 'text/plain; charset=utf-8');
+export function sendText(
+  res: Response,
+  status: number,
+  text: string,
+  type = 'text/plain; charset=utf-8',
+): void {
+  send(res, status, text, type);
 }
 
 // Not `res.send`: it answers 304 to an `If-None-Match: *`, and nothing here may be "not modified".

@@ -1,8 +1,15 @@
-import { createServer, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import {
+  createServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Express } from 'express';
 import { errnoOf, HTTP_STATUS_BY_CODE } from '../domain/errors.ts';
+import type { EventBus } from '../domain/events.ts';
 import { requestIdOf } from './call.ts';
+import { OverloadGuard } from './overload.ts';
 import { problemOf } from './problem.ts';
 
 const LIMITS = {
@@ -12,6 +19,8 @@ const LIMITS = {
   requestTimeout: 30_000,
   /** How late the two above may be noticed. */
   connectionsCheckingInterval: 1_000,
+  /** Between two requests; an idle connection is one fewer for others. */
+  keepAliveTimeout: 5_000,
   // The guard answers a missing Host, with a request id and a reason.
   requireHostHeader: false,
 } as const;
@@ -19,11 +28,12 @@ const LIMITS = {
 const LINGER_MS = 1_000;
 
 /** The server, not yet listening. */
-export function createHttpServer(app: Express): Server {
+export function createHttpServer(app: RequestListener, events: EventBus): Server {
   const server = createServer(LIMITS, (req, res) => {
     req.url = originForm(req.url ?? '/');
-    app(req, res);
+    if (guard.admits(req, res)) app(req, res);
   });
+  const guard = new OverloadGuard(server, events);
   // An unknown Expect is no reason for Node's bare 417: it is ignored.
   server.on('checkExpectation', (req, res: ServerResponse) => server.emit('request', req, res));
   server.on('clientError', refuseNonHttp);

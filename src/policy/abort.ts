@@ -25,23 +25,20 @@ export async function withTimeout<T>(
   }
 }
 
-/** Resolves after `ms` milliseconds; rejects with the signal's reason as soon as that aborts. */
-export async function delay(ms: number, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
+/** Resolves after `ms` milliseconds; rejects with a signal's reason as soon as one aborts. */
+export async function delay(ms: number, ...signals: readonly AbortSignal[]): Promise<void> {
+  for (const signal of signals) signal.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, ms);
-  const wake = () => reject(signal.reason);
-  signal.addEventListener('abort', wake, { once: true });
+  const wake = ({ target }: Event) => reject(target instanceof AbortSignal ? target.reason : undefined);
+  for (const signal of signals) signal.addEventListener('abort', wake, { once: true });
   try {
     await promise;
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener('abort', wake);
+    for (const signal of signals) signal.removeEventListener('abort', wake);
   }
 }
-
-/** A healthy disk looks a name up in far less; one that hangs holds nobody up for longer than a deadline's tolerance. */
-export const DISK_WAIT_MS = 200;
 
 export const TOO_LATE = Symbol('too late');
 

@@ -1,6 +1,7 @@
 import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import { delay, withTimeout } from './abort.ts';
 import { backoffMs } from './backoff.ts';
+import type { Breaker } from './breaker.ts';
 
 /** How often and how long one request is tried. Times in milliseconds. */
 export interface RetryPlan {
@@ -11,7 +12,13 @@ export interface RetryPlan {
   readonly budgetMs: number;
 }
 
-export interface RetryHooks {
+export interface RetryHooks<T = unknown> {
+  /** Of the server that is asked: it may refuse a try, and learns how each ends. */
+  readonly breaker?: Breaker | undefined;
+  /** Each try asks the breaker itself, since it waits for something else before it leaves. */
+  readonly passesByItself?: true;
+  /** Whether a result tells the breaker nothing, such as a definite no. */
+  readonly isNeutral?: (result: T) => boolean;
   readonly isTransient: (error: SidecarError) => boolean;
   readonly timeoutError: (ms: number) => SidecarError;
   /** `retryInMs` is null where no further try follows. */
@@ -20,43 +27,67 @@ export interface RetryHooks {
 
 /**
  * Tries `work` until it succeeds, fails for good, or its tries, its budget or the caller's signal end.
- * @throws the last try's `SidecarError`, or the signal's reason
+ * A breaker that opens meanwhile ends it at once: no further try would be let through.
+ * @throws the last try's `SidecarError`, the breaker's refusal of the first, or the signal's reason
  */
 export async function retry<T>(
   plan: RetryPlan,
-  hooks: RetryHooks,
+  hooks: RetryHooks<T>,
   signal: AbortSignal,
   work: (signal: AbortSignal, attempt: number) => Promise<T>,
 ): Promise<T> {
   let last: SidecarError | null = null;
   const overBudget = () => last ?? hooks.timeoutError(plan.budgetMs);
+  const tooSlow = () => hooks.timeoutError(plan.tryTimeoutMs);
   return await withTimeout(plan.budgetMs, signal, overBudget, async budget => {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await withTimeout(
-          plan.tryTimeoutMs,
-          budget,
-          () => hooks.timeoutError(plan.tryTimeoutMs),
-          inner => work(inner, attempt),
+        return await guarded(hooks, budget, () =>
+          withTimeout(plan.tryTimeoutMs, budget, tooSlow, inner => work(inner, attempt)),
         );
       } catch (error) {
         if (budget.aborted) throw error;
-        last = toSidecarError(error);
+        const failure = toSidecarError(error);
+        if (failure.code === 'circuit_open') throw last ?? failure;
+        last = failure;
       }
       const retryInMs = waitBeforeNext(plan, hooks, attempt, last);
       hooks.onFailure(attempt, last, retryInMs);
       if (retryInMs === null) throw last;
-      await delay(retryInMs, budget);
+      await pause(retryInMs, budget, hooks.breaker, last);
     }
   });
 }
 
+async function guarded<T>(
+  { breaker, passesByItself, isNeutral }: RetryHooks<T>,
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T> {
+  if (breaker === undefined || passesByItself) return await work();
+  return await breaker.run(signal, work, isNeutral);
+}
+
+async function pause(
+  ms: number,
+  budget: AbortSignal,
+  breaker: Breaker | undefined,
+  last: SidecarError,
+): Promise<void> {
+  try {
+    await delay(ms, budget, ...(breaker === undefined ? [] : [breaker.opening]));
+  } catch (error) {
+    throw budget.aborted ? error : last;
+  }
+}
+
 function waitBeforeNext(
   plan: RetryPlan,
-  hooks: RetryHooks,
+  hooks: Pick<RetryHooks, 'breaker' | 'isTransient'>,
   attempt: number,
   error: SidecarError,
 ): number | null {
-  if (attempt >= plan.attempts || !hooks.isTransient(error)) return null;
+  const isRefused = (hooks.breaker?.refusal() ?? null) !== null;
+  if (isRefused || attempt >= plan.attempts || !hooks.isTransient(error)) return null;
   return backoffMs(attempt, Math.random(), error.retryAfterS);
 }

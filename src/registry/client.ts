@@ -1,12 +1,17 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
+import type { Breaker } from '../policy/breaker.ts';
+import { Places } from '../policy/places.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
+import type { HealthProbe } from '../upstream/health.ts';
 import { type JsonAnswer, readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
 import { discard } from '../upstream/transport.ts';
 
 /** All tries of one registry request and the waits between them. */
 const BUDGET_MS = 30_000;
+/** As many as there are connections; MLflow's own workers are fewer. */
+const PLACES = { inFlight: 32, waiting: 1_000 };
 /** The largest real answer, a page of a hundred logged models, is far smaller. */
 const ANSWER_LIMIT: SizeLimit = { maxBytes: 4 * 1024 * 1024, code: 'mlflow_error' };
 
@@ -38,35 +43,55 @@ export interface RegistryClientOptions {
   readonly attempts: number;
   readonly tryTimeoutMs: number;
   readonly events: EventBus;
+  readonly breaker?: Breaker;
+  readonly health?: HealthProbe;
 }
 
 /** Asks one MLflow server, with retries; its answers are still unknown JSON. */
 export class RegistryClient {
   readonly #options: RegistryClientOptions;
   readonly #plan: RetryPlan;
+  readonly #places: Places;
 
   constructor(options: RegistryClientOptions) {
     this.#options = options;
     this.#plan = { attempts: options.attempts, tryTimeoutMs: options.tryTimeoutMs, budgetMs: BUDGET_MS };
+    this.#places = new Places(this.#who, PLACES);
   }
 
   /**
    * @returns a success, or a 400 or 404 in MLflow's own shape
-   * @throws SidecarError where no answer came that says anything
+   * @throws SidecarError where no answer came that says anything; `circuit_open` or `overloaded` where it was not asked
    */
   async ask(question: Question, call: RegistryCall): Promise<JsonAnswer> {
-    const what = `MLflow at ${this.#options.baseUri}`;
-    return await retry(
-      this.#plan,
-      this.#hooks(what, question, call),
-      call.signal,
-      async (signal, attempt) => {
+    // The wait for a place is outside of all times: it must not look like an MLflow that is slow.
+    const asked = this.#places.run(call.signal, () =>
+      retry(this.#plan, this.#hooks(question, call), call.signal, async (signal, attempt) => {
         call.onTry?.(attempt);
-        const answer = await this.#askOnce(what, question, { ...call, signal });
+        this.#options.health?.beside();
+        const answer = await this.#askOnce(this.#who, question, { ...call, signal });
+        this.#options.health?.answered();
         call.onAnswered?.();
         return answer;
-      },
+      }),
     );
+    return await asked.catch(error => this.#explained(error));
+  }
+
+  /** With what MLflow's health says about it. */
+  #explained(error: unknown): never {
+    const words = this.#options.health?.words() ?? '';
+    if (!(error instanceof SidecarError) || !TRANSIENT.has(error.code) || words === '') throw error;
+    const { code, message, hint, retryAfterS } = error;
+    throw new SidecarError(code, message + words, {
+      hint: hint ?? undefined,
+      retryAfterS: retryAfterS ?? undefined,
+      cause: error,
+    });
+  }
+
+  get #who(): string {
+    return `MLflow at ${this.#options.baseUri}`;
   }
 
   async #askOnce(what: string, question: Question, call: Call): Promise<JsonAnswer> {
@@ -85,11 +110,13 @@ export class RegistryClient {
     return { url, method: 'POST', body: JSON.stringify(question.body) };
   }
 
-  #hooks(what: string, question: Question, call: RegistryCall) {
+  #hooks(question: Question, call: RegistryCall) {
     return {
+      breaker: this.#options.breaker,
+      isNeutral: ({ status }: JsonAnswer) => status >= 400,
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
       timeoutError: (ms: number) =>
-        new SidecarError('mlflow_timeout', `${what} did not answer within ${ms / 1_000} s.`),
+        new SidecarError('mlflow_timeout', `${this.#who} did not answer within ${ms / 1_000} s.`),
       onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) => {
         call.onTryFailed?.(error);
         this.#options.events.emit({

@@ -1,6 +1,6 @@
 import type { Caller } from '../domain/caller.ts';
 import type { ModelUri } from '../domain/model-uri.ts';
-import type { Outcome } from '../domain/outcome.ts';
+import type { BreakerState, Outcome } from '../domain/outcome.ts';
 
 /** One call for one model. Times in milliseconds. */
 export interface ReloadRequest {
@@ -53,6 +53,25 @@ export interface RegistryHealth {
   readonly last_error: string | null;
   /** Whether it missed its wait lately and is asked in the background only. */
   readonly slow: boolean;
+  /** What MLflow's own `/health` last said; it is asked beside a question only, and decides nothing. */
+  readonly health: {
+    readonly ok: boolean;
+    /** Seconds since 1970. */
+    readonly at: number;
+    readonly latency_ms: number;
+    readonly error: string | null;
+  } | null;
+}
+
+export interface BreakerSummary {
+  readonly name: 'registry' | 'tracking' | 'artifacts';
+  readonly host: string;
+  readonly state: BreakerState;
+  /** in a row */
+  readonly failures: number;
+  /** Seconds until the trial; null unless open. */
+  readonly retry_in_s: number | null;
+  readonly last_failure: string | null;
 }
 
 export interface CacheState {
@@ -64,10 +83,21 @@ export interface CacheState {
   readonly bytes: number;
 }
 
+/** How much is under way. */
+export interface WorkState {
+  /** Calls that wait for their answer. */
+  readonly calls: number;
+  readonly runs: number;
+  /** Calls so far that joined a run instead of starting one. */
+  readonly joined: number;
+}
+
 /** What there is to see; none of it asks MLflow or waits for the disk. */
 export interface Catalog {
   /** Of the sidecar's own credential, or of the caller's. */
   models(caller: Caller): readonly ModelSummary[];
   registry(): RegistryHealth;
+  /** The registry's first. */
+  breakers(): readonly BreakerSummary[];
   cache(): CacheState;
 }

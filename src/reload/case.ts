@@ -16,6 +16,8 @@ export interface Case {
   readonly before: Ref;
   readonly fallback: Fallback;
   readonly run: Run;
+  /** Why the server of this question was left alone when the call came; null where it was not. */
+  readonly refused: SidecarError | null;
 }
 
 /** What a ref can give, at `now`. Times in milliseconds. */
@@ -36,12 +38,15 @@ export function fallbackOf(
   };
 }
 
-/** Why the wait for the wanted version ended without it. */
-export function noAnswer({ run }: Case, registryUri: string, waitedMs: number): SidecarError {
+/**
+ * Why the wait for the wanted version ended without it.
+ * @param health what MLflow's health says about it
+ */
+export function noAnswer({ run }: Case, registryUri: string, waitedMs: number, health: string): SidecarError {
   const message = `MLflow at ${registryUri} did not say within ${Math.round(waitedMs) / 1_000} s which version is wanted`;
   const last = run.lastFailure;
-  if (last === null) return new SidecarError('mlflow_timeout', `${message}.`);
-  return new SidecarError(last.code, `${message}. ${last.message}`, {
+  if (last === null) return new SidecarError('mlflow_timeout', `${message}.${health}`);
+  return new SidecarError(last.code, `${message}. ${last.message}${health}`, {
     hint: last.hint ?? undefined,
     cause: last,
   });

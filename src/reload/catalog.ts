@@ -7,13 +7,18 @@ import { type Scope, scopeOf } from '../domain/scope.ts';
 import type { Cache } from '../store/cache.ts';
 import type { Ref } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
-import type { CacheState, Catalog, ModelSummary, RefSummary, RegistryHealth } from './api.ts';
+import type { Circuits } from '../upstream/circuits.ts';
+import type { HealthProbe } from '../upstream/health.ts';
+import type { BreakerSummary, CacheState, Catalog, ModelSummary, RefSummary, RegistryHealth } from './api.ts';
 import type { RegistryWatch } from './registry-watch.ts';
 
 export interface CatalogOptions {
   readonly cache: Cache;
   readonly cacheDir: string;
   readonly watch: RegistryWatch;
+  readonly circuits: Circuits;
+  /** Of the registry. */
+  readonly health: HealthProbe;
   readonly registryUri: string;
   readonly workspace: string | null;
   readonly clock: Clock;
@@ -45,7 +50,22 @@ export class CachedModels implements Catalog {
   }
 
   registry(): RegistryHealth {
-    return this.#options.watch.health();
+    const { watch, health } = this.#options;
+    const { last } = health;
+    if (last === null) return { ...watch.health(), health: null };
+    const { ok, at, latencyMs, error } = last;
+    return { ...watch.health(), health: { ok, at: at / 1_000, latency_ms: Math.round(latencyMs), error } };
+  }
+
+  breakers(): readonly BreakerSummary[] {
+    return this.#options.circuits.all().map(({ name, host, breaker }) => ({
+      name,
+      host,
+      state: breaker.state,
+      failures: breaker.failures,
+      retry_in_s: breaker.retryInMs === null ? null : Math.ceil(breaker.retryInMs) / 1_000,
+      last_failure: breaker.lastFailure,
+    }));
   }
 
   cache(): CacheState {

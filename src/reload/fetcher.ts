@@ -1,17 +1,22 @@
 import pLimit from 'p-limit';
-import { FILES_IN_FLIGHT, fetchAll } from '../artifacts/fetch.ts';
+import { type FetchOptions, FILES_IN_FLIGHT, fetchAll } from '../artifacts/fetch.ts';
 import { type SourceOptions, selectSource } from '../artifacts/select.ts';
 import { walk } from '../artifacts/walk.ts';
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError } from '../domain/errors.ts';
-import type { Origin, Phases } from '../domain/events.ts';
+import type { Fetched, Origin, Phases } from '../domain/events.ts';
 import { type ManifestFile, manifestOf } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
+import { untilAborted } from '../policy/abort.ts';
+import type { Breaker } from '../policy/breaker.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
+import type { Intake } from '../store/intake.ts';
 import type { FetchedRoot } from '../store/manifests.ts';
+import type { Reservation } from '../store/reservations.ts';
 import type { Store } from '../store/store.ts';
+import { Vanished } from '../store/vanished.ts';
 
 import { PhaseTimer } from './phase-timer.ts';
 
@@ -30,6 +35,8 @@ export interface Wanted {
   readonly origin: Origin;
   /** Told how long the phases took, also where one fails. */
   readonly took: (phases: Phases) => void;
+  /** Told how much came, once for each download, however many share it. */
+  readonly brought: (amount: Fetched) => void;
 }
 
 export interface Obtained {
@@ -56,12 +63,25 @@ export class Fetcher {
     this.#options = options;
   }
 
+  /** Of the servers that these files come from. */
+  breakersOf(root: ArtifactRoot): readonly Breaker[] {
+    try {
+      return root.flatMap(part => selectSource(part, this.#options).breaker ?? []);
+    } catch {
+      // Whether that matters is for the fetch to say: the files may be in the store.
+      return [];
+    }
+  }
+
   async obtain(store: Store, wanted: Wanted): Promise<Obtained> {
     const key = JSON.stringify([wanted.scope.id, wanted.root, wanted.force]);
     return await this.#versions.join(key, async () => {
       const found = wanted.force ? null : await store.find(wanted.scope, wanted.root);
       if (found !== null) return { fetched: found, source: 'cache', phases: {} };
-      return await this.#fetch(store, wanted);
+      return await this.#fetch(store, wanted).catch((error: unknown) => {
+        if (error instanceof Vanished) return this.#fetch(store, wanted);
+        throw error;
+      });
     });
   }
 
@@ -70,26 +90,45 @@ export class Fetcher {
     const limit = new RunLimit(this.#options.clock, this.#options.stop);
     const timer = new PhaseTimer(this.#options.clock);
     const call = { signal: limit.signal, authorization: wanted.authorization, origin: wanted.origin };
+    let room: Promise<Reservation> | null = null;
     try {
       timer.begin('list');
       const files = await walk(
         wanted.root.map(root => selectSource(root, this.#options)),
         call,
       );
-      limit.extendFor(files.reduce((sum, file) => sum + (file.size ?? 0), 0));
+      const bytes = files.reduce((sum, file) => sum + (file.size ?? 0), 0);
+      limit.extendFor(bytes);
       timer.begin('fetch');
+      room = store.reserve(bytes);
       const flightKey = `${wanted.scope.id} ${wanted.force}`;
       const shared = { ...this.#options, limit: this.#limit, flight: this.#blobs, flightKey };
-      const fetched = await fetchAll(files, { ...shared, intake }, call);
+      const within = withinRoom(intake, await untilAborted(room, limit.signal));
+      const fetched = await fetchAll(files, { ...shared, intake: within }, call);
       timer.begin('publish');
-      const committed = await store.commit(wanted.scope, wanted.root, manifestOf(fetched), intake);
+      const manifest = manifestOf(fetched);
+      wanted.brought({ files: manifest.files.length, bytes: manifest.bytes });
+      const committed = await store.commit(wanted.scope, wanted.root, manifest, intake);
       return { fetched: committed, source: 'mlflow', phases: timer.end() };
     } finally {
       wanted.took(timer.end());
       limit.dispose();
       await intake.close();
+      // Also where it is given only after the run was ended.
+      room?.then(
+        given => given.release(),
+        () => undefined,
+      );
     }
   }
+}
+
+/** Bodies of unknown size ask for room as they come. */
+function withinRoom(intake: Intake, room: Reservation): FetchOptions['intake'] {
+  return {
+    take: (body, size) => intake.take(size === null ? room.metered(body) : body, size),
+    share: blob => intake.share(blob),
+  };
 }
 
 /** Ends a fetch that nobody can be waiting for any more. */

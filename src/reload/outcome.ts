@@ -1,5 +1,5 @@
 import { formatModelUri, refKey } from '../domain/model-uri.ts';
-import { type Outcome, warningOf } from '../domain/outcome.ts';
+import { type BreakerState, noteRetryAfter, type Outcome, warningOf } from '../domain/outcome.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { Ref } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
@@ -15,6 +15,8 @@ export interface Account {
   readonly after: Ref | null;
   readonly attempts: number;
   readonly durationMs: number;
+  /** The worst one's of the breakers that it had to pass. */
+  readonly breaker: BreakerState;
   readonly now: number;
 }
 
@@ -24,7 +26,7 @@ const LAZY_LOADED = 'The model will be lazy-loaded on first prediction.';
 export function toOutcome(verdict: Verdict, account: Account, layout: Store['layout'] | null): Outcome {
   const { request, before, after } = account;
   const { name, version, ...given } = givenFields(verdict, account, layout);
-  return {
+  const outcome: Outcome = {
     status: verdict.kind === 'given' ? verdict.status : verdict.kind,
     model_uri: formatModelUri(request.uri),
     mlflow_uri: account.mlflowUri,
@@ -36,12 +38,14 @@ export function toOutcome(verdict: Verdict, account: Account, layout: Store['lay
     ...given,
     duration_s: Math.round(account.durationMs) / 1_000,
     attempts: account.attempts,
-    breaker: null,
+    breaker: account.breaker,
     refreshing: 'refreshing' in verdict && verdict.refreshing,
     job_id: null,
     warning: warningFor(verdict),
     request_id: request.caller.requestId,
   };
+  if (verdict.kind === 'failed') noteRetryAfter(outcome, verdict.error);
+  return outcome;
 }
 
 /** What was given, or the same fields with nothing in them. */

@@ -1,16 +1,16 @@
 import type { Caller } from '../domain/caller.ts';
 import type { Clock } from '../domain/clock.ts';
 import { toSidecarError } from '../domain/errors.ts';
-import type { EventBus, Origin, Phases } from '../domain/events.ts';
+import type { EventBus, Fetched, Origin, Phases } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import { isSameVersion } from '../domain/version.ts';
-import { DISK_WAIT_MS, within } from '../policy/abort.ts';
 import type { RegistryCall } from '../registry/client.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Resolution } from '../registry/resolution.ts';
 import type { Published } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
+import { Vanished } from '../store/vanished.ts';
 import type { Fetcher } from './fetcher.ts';
 import { PhaseTimer } from './phase-timer.ts';
 import type { RegistryWatch } from './registry-watch.ts';
@@ -49,7 +49,12 @@ export class Pipeline {
   newRun(store: Store, job: Job, before: Run | null): Run {
     const run: Run = new Run(async progress => {
       const origin = { runId: run.id, modelUri: formatModelUri(job.uri), caller: job.caller };
-      const event = () => ({ origin, version: run.resolution?.version.version ?? null, phases: run.phases });
+      const event = () => ({
+        origin,
+        version: run.resolution?.version.version ?? null,
+        phases: run.phases,
+        fetched: run.fetched,
+      });
       try {
         const result = await this.#work(store, job, origin, progress);
         this.#options.events.emit({ type: 'run_finished', ...event(), status: result.status });
@@ -79,9 +84,10 @@ export class Pipeline {
 
   /** A disk that hangs does not hold up whoever only wants to know. */
   async #confirm(store: Store, job: Job, published: Published, order: number): Promise<void> {
-    const { refs } = store;
+    const { refs, disk } = store;
     const now = this.#options.clock.now();
-    const isShown = await within(DISK_WAIT_MS, refs.isShown(job.scope, job.uri));
+    const question = `shown ${job.scope.id} ${formatModelUri(job.uri)}`;
+    const isShown = await disk.ask(question, () => refs.isShown(job.scope, job.uri));
     if (isShown === false) await refs.publish(job.scope, job.uri, published, order, now);
     else refs.confirm(job.scope, job.uri, published.version, order, now);
   }
@@ -114,14 +120,28 @@ export class Pipeline {
   ): Promise<RunResult> {
     const { registry, fetcher, clock } = this.#options;
     const artifacts = root ?? (await registry.locate(version, call));
-    const wanted = { ...job, root: artifacts, origin, took: (phases: Phases) => progress.took(phases) };
-    const { fetched, source, phases } = await fetcher.obtain(store, wanted);
-    progress.took(phases);
-    const { snapshot, manifest } = fetched;
-    const { digest, bytes, files } = manifest;
-    const published = { version, snapshot, digest, files: files.length, bytes };
-    await store.refs.publish(job.scope, job.uri, published, order, clock.now());
-    return { status: 'loaded', source };
+    progress.needs(fetcher.breakersOf(artifacts));
+    const wanted = {
+      ...job,
+      root: artifacts,
+      origin,
+      took: (phases: Phases) => progress.took(phases),
+      brought: (amount: Fetched) => progress.fetched(amount),
+    };
+    const publish = async () => {
+      const { fetched, source, phases } = await fetcher.obtain(store, wanted);
+      progress.took(phases);
+      const { snapshot, manifest } = fetched;
+      const { digest, bytes, files } = manifest;
+      const published = { version, snapshot, digest, files: files.length, bytes };
+      await store.refs.publish(job.scope, job.uri, published, order, clock.now());
+      return { status: 'loaded', source } as const;
+    };
+    return await publish().catch((error: unknown) => {
+      // Another process collected it in between: it is fetched again.
+      if (error instanceof Vanished) return publish();
+      throw error;
+    });
   }
 
   /** Since when, so that cached versions are not given for ever on a credential that was taken away. */

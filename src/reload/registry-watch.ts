@@ -40,7 +40,7 @@ export class RegistryWatch {
     return this.#slow?.reason ?? null;
   }
 
-  health(): RegistryHealth {
+  health(): Omit<RegistryHealth, 'health'> {
     return {
       ...this.#uris,
       last_success_at: seconds(this.#lastSuccessAt),

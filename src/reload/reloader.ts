@@ -1,13 +1,15 @@
 import type { Clock } from '../domain/clock.ts';
 import { toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
-import { formatModelUri } from '../domain/model-uri.ts';
-import type { Outcome } from '../domain/outcome.ts';
+import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
+import { type Outcome, worstBreaker } from '../domain/outcome.ts';
 import { type Scope, scopeOf } from '../domain/scope.ts';
-import { DISK_WAIT_MS, TOO_LATE, within } from '../policy/abort.ts';
+import { TOO_LATE, within } from '../policy/abort.ts';
+import type { Breaker } from '../policy/breaker.ts';
 import type { Ref } from '../store/ref-record.ts';
 import type { Store } from '../store/store.ts';
-import type { Reloader, ReloadRequest } from './api.ts';
+import type { HealthProbe } from '../upstream/health.ts';
+import type { Reloader, ReloadRequest, WorkState } from './api.ts';
 import { type Case, deadlineExceeded, fallbackOf, judge, noAnswer, stale, wantedBy } from './case.ts';
 import { toOutcome } from './outcome.ts';
 import type { Pipeline } from './pipeline.ts';
@@ -18,9 +20,16 @@ import type { Verdict } from './verdict.ts';
 /** A healthy MLflow takes 5 to 45 ms; a caller that waits for less than this says nothing about it. */
 const TELLING_WAIT_MS = 100;
 
+/** Who is asked what a URI means. */
+export interface AskedServer {
+  readonly breaker: Breaker;
+  readonly health: HealthProbe;
+}
+
 export interface ReloaderOptions {
   readonly pipeline: Pipeline;
   readonly watch: RegistryWatch;
+  readonly servers: { readonly registry: AskedServer; readonly tracking: AskedServer };
   /** @throws SidecarError while the cache directory does not work */
   readonly store: () => Store;
   readonly registryUri: string;
@@ -34,6 +43,7 @@ export interface ReloaderOptions {
 export class DeadlineReloader implements Reloader {
   readonly #options: ReloaderOptions;
   readonly #runs = new Runs();
+  #calls = 0;
 
   constructor(options: ReloaderOptions) {
     this.#options = options;
@@ -44,12 +54,16 @@ export class DeadlineReloader implements Reloader {
     return scopeOf(this.#options.registryUri, this.#options.workspace, authorization);
   }
 
+  work(): WorkState {
+    return { calls: this.#calls, runs: this.#runs.inFlight, joined: this.#runs.joined };
+  }
+
   async reload(request: ReloadRequest): Promise<Outcome> {
+    this.#calls++;
     try {
       const store = this.#options.store();
       const c = await this.#open(store, request);
-      const verdict = c.fallback.usable ? await this.#refresh(c) : await this.#obtain(c);
-      return this.#answer(request, verdict, c, store);
+      return this.#answer(request, await this.#verdict(c), c, store);
     } catch (error) {
       const failed: Verdict = {
         kind: 'failed',
@@ -58,7 +72,15 @@ export class DeadlineReloader implements Reloader {
         refreshing: false,
       };
       return this.#answer(request, failed, null, null);
+    } finally {
+      this.#calls--;
     }
+  }
+
+  async #verdict(c: Case): Promise<Verdict> {
+    // Its own run would be refused, once it had waited for the one before.
+    if (c.refused !== null && c.run.isWaiting) return judge(c.refused, c);
+    return c.fallback.usable ? await this.#refresh(c) : await this.#obtain(c);
   }
 
   async #open(store: Store, request: ReloadRequest): Promise<Case> {
@@ -68,16 +90,20 @@ export class DeadlineReloader implements Reloader {
     const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
     const job = { uri, scope, authorization: caller.authorization, force, caller };
     const key = JSON.stringify([scope.id, formatModelUri(uri), force]);
+    const refused = this.#serverOf(uri).breaker.refusal();
     const run = this.#runs.join(key, asked => this.#options.pipeline.newRun(store, job, asked));
-    return { request, scope, before, fallback, run };
+    return { request, scope, before, fallback, run, refused };
   }
 
   /** The ref, without a snapshot that somebody removed. */
   async #existing(store: Store, scope: Scope, { uri }: ReloadRequest): Promise<Ref> {
     const { published } = store.refs.get(scope, uri);
     if (published === null) return store.refs.get(scope, uri);
-    const there = await within(DISK_WAIT_MS, store.hasSnapshot(published.snapshot));
-    if (there === false) store.refs.unpublish(scope, uri);
+    const there = await store.disk.ask(published.snapshot, () => store.hasSnapshot(published.snapshot));
+    if (there === false) {
+      const unpublish = () => store.refs.unpublish(scope, uri).then(() => true);
+      await store.disk.ask(`gone ${published.snapshot}`, unpublish);
+    }
     return store.refs.get(scope, uri);
   }
 
@@ -98,11 +124,12 @@ export class DeadlineReloader implements Reloader {
     const slow = watch.slowReason();
     if (slow !== null) return stale(slow, c);
     try {
-      const { startedAt, refreshWaitMs, deadlineAt } = c.request;
+      const { uri, startedAt, refreshWaitMs, deadlineAt } = c.request;
+      const { health } = this.#serverOf(uri);
       const waitUntil = Math.min(startedAt + refreshWaitMs, deadlineAt);
       const resolution = await within(this.#msUntil(waitUntil), c.run.resolved);
       if (resolution === TOO_LATE) {
-        const reason = noAnswer(c, this.#options.registryUri, waitUntil - startedAt);
+        const reason = noAnswer(c, this.#options.registryUri, waitUntil - startedAt, health.words());
         if (waitUntil - startedAt >= TELLING_WAIT_MS) watch.missedWait(reason);
         return stale(reason, c);
       }
@@ -111,6 +138,11 @@ export class DeadlineReloader implements Reloader {
     } catch (error) {
       return judge(toSidecarError(error), c);
     }
+  }
+
+  #serverOf({ kind }: ModelUri): AskedServer {
+    const { registry, tracking } = this.#options.servers;
+    return kind === 'run' || kind === 'logged_model' ? tracking : registry;
   }
 
   #msUntil(moment: number): number {
@@ -123,6 +155,8 @@ export class DeadlineReloader implements Reloader {
     const after = store === null ? null : store.refs.get(scope, request.uri);
     const durationMs = clock.monotonic() - request.startedAt;
     const attempts = c?.run.attempts ?? 0;
+    const fetchedFrom = verdict.kind === 'given' && verdict.source === 'cache' ? [] : (c?.run.breakers ?? []);
+    const needed = [this.#serverOf(request.uri).breaker, ...fetchedFrom];
     const account = {
       request,
       scope,
@@ -131,6 +165,7 @@ export class DeadlineReloader implements Reloader {
       after,
       attempts,
       durationMs,
+      breaker: worstBreaker(needed.map(({ state }) => state)),
       now: clock.now(),
     };
     const outcome = toOutcome(verdict, account, store?.layout ?? null);

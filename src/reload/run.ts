@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type SidecarError, toSidecarError } from '../domain/errors.ts';
-import type { Phases } from '../domain/events.ts';
+import type { Fetched, Phases } from '../domain/events.ts';
+import type { Breaker } from '../policy/breaker.ts';
 import type { Resolution } from '../registry/resolution.ts';
 
 /** How a run ended well. */
@@ -15,6 +16,8 @@ export interface RunProgress {
   tried(attempt: number): void;
   tryFailed(error: SidecarError): void;
   took(phases: Phases): void;
+  fetched(amount: Fetched): void;
+  needs(breakers: readonly Breaker[]): void;
 }
 
 type Work = (progress: RunProgress) => Promise<RunResult>;
@@ -33,6 +36,8 @@ export class Run {
   #lastFailure: SidecarError | null = null;
   #attempts = 0;
   #phases: Phases = {};
+  #fetched: Fetched | null = null;
+  #breakers: readonly Breaker[] = [];
   #isOver = false;
 
   /** @param before the run that asks the same question now, and that this one waits for */
@@ -54,6 +59,10 @@ export class Run {
     return this.#phases;
   }
 
+  get fetched(): Fetched | null {
+    return this.#fetched;
+  }
+
   /** Tries that the most retried request needed so far. */
   get attempts(): number {
     return this.#attempts;
@@ -62,6 +71,16 @@ export class Run {
   /** The last try that failed, though a later one may yet succeed; before the first, of the run that this one waits for. */
   get lastFailure(): SidecarError | null {
     return this.#lastFailure ?? this.#before?.lastFailure ?? null;
+  }
+
+  /** Of the artifact servers that it fetches from. */
+  get breakers(): readonly Breaker[] {
+    return this.#breakers;
+  }
+
+  /** Whether it waits for the run before it. */
+  get isWaiting(): boolean {
+    return this.#before !== null;
   }
 
   get isOver(): boolean {
@@ -95,6 +114,12 @@ export class Run {
       },
       took: phases => {
         this.#phases = { ...this.#phases, ...phases };
+      },
+      fetched: amount => {
+        this.#fetched = amount;
+      },
+      needs: breakers => {
+        this.#breakers = breakers;
       },
     };
   }

@@ -7,12 +7,27 @@ import type { Run } from './run.ts';
  */
 export class Runs {
   readonly #asking = new Map<string, { readonly now: Run; readonly next: Run | null }>();
+  #inFlight = 0;
+  #joined = 0;
+
+  /** Runs that have begun and are not over. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Calls so far that another call's run was found for. */
+  get joined(): number {
+    return this.#joined;
+  }
 
   /** @param key equal for calls that the same question answers */
   join(key: string, make: (before: Run | null) => Run): Run {
     const asking = this.#asking.get(key);
     if (asking === undefined) return this.#begin(key, make(null));
-    if (asking.next !== null) return asking.next;
+    if (asking.next !== null) {
+      this.#joined++;
+      return asking.next;
+    }
     const next = make(asking.now);
     this.#asking.set(key, { now: asking.now, next });
     return next;
@@ -20,7 +35,8 @@ export class Runs {
 
   #begin(key: string, run: Run): Run {
     this.#asking.set(key, { now: run, next: null });
-    void run.start();
+    this.#inFlight++;
+    void run.start().finally(() => this.#inFlight--);
     run.resolved.then(
       () => this.#goOn(key),
       () => this.#goOn(key),

@@ -22,6 +22,8 @@ const NO_ANSWER: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'mlflow_unreachable',
   'mlflow_timeout',
   'mlflow_error',
+  'circuit_open',
+  'overloaded',
 ]);
 
 /** What the cache could give instead. */
@@ -57,5 +59,6 @@ function tooStale(cause: SidecarError, { ageS, maxStaleS }: Fallback): SidecarEr
   return new SidecarError('too_stale', message, {
     hint: 'Raise max_stale_s to take it all the same.',
     cause,
+    retryAfterS: cause.retryAfterS ?? undefined,
   });
 }

@@ -40,6 +40,15 @@ export class Blobs {
     }
   }
 
+  /** Another name for a blob, of this process: none that has one is collected. Null where there is no blob, or no links. */
+  async hold(sha256: string): Promise<string | null> {
+    const hold = temporaryName(this.#tmp);
+    return await link(this.#layout.blob(sha256), hold).then(
+      () => hold,
+      () => null,
+    );
+  }
+
   /** Whether a good one is there, which other versions may share. */
   async has(blob: BlobInfo): Promise<boolean> {
     return await isIntact(this.#layout.blob(blob.sha256), blob);

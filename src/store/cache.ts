@@ -2,15 +2,22 @@ import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Scope } from '../domain/scope.ts';
+import { TOO_LATE, within } from '../policy/abort.ts';
+import type { CacheLimits } from './collector.ts';
 import { Store } from './store.ts';
 
 const RETRY_MS = 5_000;
+/** How often the disk is asked whether it answers, so that it is noticed also where nobody calls. */
+const WATCH_MS = 1_000;
+/** For what was noted last, and for the lease; a disk that hangs is not waited for. */
+const CLOSE_MS = 2_000;
 
 export interface CacheOptions {
   readonly dir: string;
   readonly own: Scope;
   readonly clock: Clock;
   readonly events: EventBus;
+  readonly limits?: CacheLimits;
 }
 
 /** The cache directory, which may not work yet: a volume that is mounted late, a disk that is full. It is tried again. */
@@ -20,6 +27,8 @@ export class Cache {
   #problem: SidecarError | null = null;
   #retry: NodeJS.Timeout | null = null;
   #closed = false;
+  #watch: NodeJS.Timeout | null = null;
+  #hung = false;
 
   constructor(options: CacheOptions) {
     this.#options = options;
@@ -27,19 +36,37 @@ export class Cache {
 
   /** Tries once, and in the background from then on; never throws. */
   async open(): Promise<void> {
-    const { dir, own, clock, events } = this.#options;
+    const { dir, own, clock, events, limits } = this.#options;
     // What is read and given already is not read again until it can be written, too.
-    const problem = this.#store === null ? null : await Store.problemOf(dir, clock.now());
+    const problem = this.#store === null ? null : await Store.problemOf(dir, clock);
     if (problem !== null) return this.#judge(problem);
     try {
-      const store = await Store.open(dir, own, clock, events);
+      const store = await Store.open(dir, own, clock, events, limits);
       if (this.#closed) return await store.close();
       await this.#store?.close();
       this.#store = store;
+      this.#watch ??= setInterval(() => void this.#look(this.#store ?? store), WATCH_MS).unref();
       this.#judge(store.problem);
     } catch (error) {
       this.#judge(toSidecarError(error));
     }
+  }
+
+  /** Notes, while nobody calls too, whether the disk hangs. */
+  async #look(store: Store): Promise<void> {
+    const isHung = (await store.isThere()) === TOO_LATE;
+    if (isHung && !this.#hung) this.#options.events.emit({ type: 'cache_unusable', error: this.#hangs() });
+    this.#hung = isHung;
+  }
+
+  #hangs(): SidecarError {
+    return new SidecarError(
+      'internal',
+      `The disk of the cache directory ${this.#options.dir} does not answer.`,
+      {
+        hint: 'What is in memory is given. Look at the file system of SIDECAR_CACHE_DIR.',
+      },
+    );
   }
 
   #judge(problem: SidecarError | null): void {
@@ -65,13 +92,16 @@ export class Cache {
 
   /** Why nothing can be written, and what to do; null where all is well. */
   get problem(): string | null {
-    if (this.#problem !== null) return [this.#problem.message, this.#problem.hint ?? ''].join(' ').trim();
+    const problem = this.#store?.disk.isHanging ? this.#hangs() : this.#problem;
+    if (problem !== null) return [problem.message, problem.hint ?? ''].join(' ').trim();
     return this.#store === null ? 'The cache directory is not open yet.' : null;
   }
 
-  async close(): Promise<void> {
+  /** Whether everything came to its end; what hangs on the disk goes on. */
+  async close(): Promise<boolean> {
     this.#closed = true;
     if (this.#retry !== null) clearTimeout(this.#retry);
-    await this.#store?.close();
+    if (this.#watch !== null) clearInterval(this.#watch);
+    return this.#store === null || (await within(CLOSE_MS, this.#store.close())) !== TOO_LATE;
   }
 }

@@ -68,6 +68,16 @@ export async function readIfThere(path: string): Promise<string | null> {
   }
 }
 
+/** What `work` gives, or `fallback` where there is no such file. Any other failure is one: a disk that fails says nothing. */
+export async function ifAbsent<T, F>(fallback: F, work: Promise<T>): Promise<T | F> {
+  try {
+    return await work;
+  } catch (error) {
+    if (isAbsent(error)) return fallback;
+    throw error;
+  }
+}
+
 export function isAbsent(error: unknown): boolean {
   return errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR';
 }

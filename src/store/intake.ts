@@ -50,6 +50,7 @@ export class Staging {
 /** The files of one version on their way in: they become blobs together, or leave nothing behind. */
 export class Intake {
   readonly #staging: Staging;
+  readonly #holds: string[] = [];
 
   constructor(staging: Staging) {
     this.#staging = staging;
@@ -63,11 +64,18 @@ export class Intake {
     const staged = await this.#staging.blobs.stage(body, size);
     let isKnown = true;
     try {
-      isKnown = (await this.#staging.blobs.has(staged)) || this.#staging.add(staged, this);
+      isKnown = (await this.#hold(staged)) || this.#staging.add(staged, this);
     } finally {
       if (isKnown) await rm(staged.path, { force: true });
     }
     return { size: staged.size, sha256: staged.sha256 };
+  }
+
+  /** Whether there is a good blob already; then it stays until this is closed, whoever collects meanwhile. */
+  async #hold(staged: StagedBlob): Promise<boolean> {
+    const hold = await this.#staging.blobs.hold(staged.sha256);
+    if (hold !== null) this.#holds.push(hold);
+    return await this.#staging.blobs.has(staged);
   }
 
   /** Also wants a file that another intake took in. */
@@ -83,5 +91,6 @@ export class Intake {
   /** Forgets what no other intake wants; right to call after a commit too. */
   async close(): Promise<void> {
     await this.#staging.drop(this);
+    for (const hold of this.#holds.splice(0)) await rm(hold, { force: true });
   }
 }

@@ -5,6 +5,7 @@
  *   models/<name>/<ref>          relative symlink to a snapshot, switched by one rename
  *   refs/<name>/<ref>.json       the ref's record
  *   state/manifests/<key>.json   what an artifact root holds, once it has been fetched whole
+ *   state/used/<id>              its time says when the snapshot was last found, or superseded
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
  *   tmp/<process>/…              work in progress of one process; without its heartbeat it is litter
  */
@@ -22,6 +23,7 @@ export class Layout {
   readonly models: string;
   readonly refs: string;
   readonly manifests: string;
+  readonly used: string;
   readonly scopes: string;
   readonly tmp: string;
 
@@ -32,6 +34,7 @@ export class Layout {
     this.models = join(this.root, 'models');
     this.refs = join(this.root, 'refs');
     this.manifests = join(this.root, 'state', 'manifests');
+    this.used = join(this.root, 'state', 'used');
     this.scopes = join(this.root, 'state', 'scopes');
     this.tmp = join(this.root, 'tmp');
   }
@@ -42,7 +45,7 @@ export class Layout {
   }
 
   get private(): readonly string[] {
-    return [join(this.root, 'state'), this.manifests, this.scopes, this.tmp];
+    return [join(this.root, 'state'), this.manifests, this.used, this.scopes, this.tmp];
   }
 
   blob(sha256: string): string {

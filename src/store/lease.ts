@@ -10,7 +10,12 @@ const HEARTBEAT_MS = 10_000;
 const STALE_MS = 60_000;
 const OWNER_FILE = 'owner.json';
 
-const Owner = z.object({ pid: z.number().int().positive(), space: z.string() });
+const Owner = z.object({
+  pid: z.number().int().positive(),
+  space: z.string(),
+  /** Milliseconds since 1970. */
+  since: z.number().optional(),
+});
 
 /** Of this process. */
 const taken = new Set<string>();
@@ -18,23 +23,26 @@ const taken = new Set<string>();
 /** This process' own directory for work in progress; its heartbeat says that the work is alive. */
 export class Lease {
   readonly dir: string;
+  readonly #since: number;
   readonly #timer: NodeJS.Timeout;
 
-  private constructor(dir: string) {
+  private constructor(dir: string, since: number) {
     this.dir = dir;
+    this.#since = since;
     this.#timer = setInterval(() => void this.#beat(), HEARTBEAT_MS).unref();
   }
 
   static async take(tmp: string): Promise<Lease> {
     const dir = join(tmp, `${process.pid}-${randomUUID()}`);
+    const since = Date.now();
     taken.add(dir);
-    await sign(dir);
-    return new Lease(dir);
+    await sign(dir, since);
+    return new Lease(dir, since);
   }
 
   /** Makes it again where somebody removed it. */
   async ensure(): Promise<void> {
-    await sign(this.dir);
+    await stat(join(this.dir, OWNER_FILE)).catch(() => sign(this.dir, this.#since));
   }
 
   async release(): Promise<void> {
@@ -46,13 +54,14 @@ export class Lease {
   async #beat(): Promise<void> {
     const now = new Date();
     // Another host takes a process that was stopped for longer than the heartbeat allows for dead.
-    await utimes(join(this.dir, OWNER_FILE), now, now).catch(() => sign(this.dir).catch(() => undefined));
+    await utimes(join(this.dir, OWNER_FILE), now, now).catch(() => this.ensure().catch(() => undefined));
   }
 }
 
-async function sign(dir: string): Promise<void> {
+async function sign(dir: string, since: number): Promise<void> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  await writeFile(join(dir, OWNER_FILE), JSON.stringify({ pid: process.pid, space: await pidSpace() }));
+  const owner: z.infer<typeof Owner> = { pid: process.pid, space: await pidSpace(), since };
+  await writeFile(join(dir, OWNER_FILE), JSON.stringify(owner));
 }
 
 /** Where a process id means something: this host, and on Linux this container. */
@@ -70,6 +79,26 @@ export async function sweepDeadLeases(tmp: string, now: number): Promise<number>
     swept++;
   }
   return swept;
+}
+
+export interface LiveLease {
+  readonly dir: string;
+  readonly pid: number;
+  /** Milliseconds since 1970 by the clock of its process. */
+  readonly since: number;
+}
+
+/** Of the processes that work on the directory, the one that came first before all others. */
+export async function liveLeases(tmp: string, now: number): Promise<readonly LiveLease[]> {
+  const leases = await Promise.all(
+    (await readdir(tmp)).map(async name => {
+      const dir = join(tmp, name);
+      const owner = (await isAlive(dir, now)) ? await ownerOf(join(dir, OWNER_FILE)) : null;
+      // One that is being signed right now is the youngest, whoever it is.
+      return owner?.since === undefined ? [] : [{ dir, pid: owner.pid, since: owner.since }];
+    }),
+  );
+  return leases.flat().toSorted((a, b) => a.since - b.since || (a.dir < b.dir ? -1 : 1));
 }
 
 async function isAlive(dir: string, now: number): Promise<boolean> {

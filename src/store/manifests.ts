@@ -38,7 +38,7 @@ export class Manifests {
     const path = this.#layout.manifest(scope, root);
     const text = await readIfThere(path);
     if (text === null) return null;
-    const stored = parse(text);
+    const stored = parseManifest(text);
     if (stored === null) {
       await unlink(path).catch(() => undefined);
       return null;
@@ -59,7 +59,8 @@ export class Manifests {
   }
 }
 
-function parse(text: string): z.infer<typeof StoredManifest> | null {
+/** Null where it is damaged. */
+export function parseManifest(text: string): z.infer<typeof StoredManifest> | null {
   try {
     return StoredManifest.parse(JSON.parse(text));
   } catch {

@@ -1,11 +1,15 @@
-import { lstat, readdir, readlink, rename, rm, stat } from 'node:fs/promises';
+import { lstat, readlink, rename, rm } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { refKey } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
+import { mapBounded } from '../policy/bounded.ts';
 import { isAbsent, makeDirectory, readIfThere, replaceLink } from './durable.ts';
 import type { Layout } from './layout.ts';
+import { pathsBelow, readRecords } from './records.ts';
 import { parseRef, type Ref } from './ref-record.ts';
 import type { Snapshots } from './snapshots.ts';
+
+const LINKS_AT_ONCE = 16;
 
 export interface Recovered {
   readonly refs: readonly { readonly scope: Scope; readonly ref: Ref }[];
@@ -38,48 +42,30 @@ export async function recoverRefs(
   { tmp, isAlone }: RecoveryRights,
 ): Promise<Recovered> {
   const dropped: string[] = [];
-  const refs: { scope: Scope; ref: Ref }[] = [];
-  for (const path of await recordsIn(layout)) {
-    const found = await readRecord(path, own);
-    if (found === null) {
+  const refs = new Map<string, Found>();
+  const there = await snapshots.all();
+  // All are read before any is moved.
+  for (const { path, found: read } of await readRecords(layout)) {
+    if (read === null) {
       if (tmp !== null) await rm(path, { force: true, recursive: true });
       dropped.push(relative(layout.root, path));
       continue;
     }
-    if (tmp !== null && isAlone) await putInPlace(layout, found);
-    const ref = await withExistingSnapshot(found.ref, snapshots);
-    if (ref !== found.ref) dropped.push(relative(layout.root, path));
-    refs.push({ scope: found.scope, ref });
+    const scope = read.scopeId === own.id ? own : { id: read.scopeId, own: false };
+    const found = { path, scope, ref: withExistingSnapshot(read.ref, there) };
+    if (found.ref !== read.ref) dropped.push(relative(layout.root, path));
+    const key = layout.record(scope, refKey(read.ref.uri));
+    refs.set(key, newerOf(found, refs.get(key)));
   }
-  if (tmp !== null) await followRecords(layout, own, snapshots, tmp);
-  return { refs, dropped };
+  if (tmp !== null && isAlone) for (const found of refs.values()) await putInPlace(layout, found);
+  if (tmp !== null) await followRecords(layout, own, snapshots, tmp, refs);
+  return { refs: [...refs.values()], dropped };
 }
 
-/** All at once, since some are moved on the way. */
-async function recordsIn(layout: Layout): Promise<readonly string[]> {
-  const bases = [layout.refs, ...(await childrenOf(layout.scopes))];
-  return (await Promise.all(bases.map(filesBelow))).flat();
-}
-
-async function filesBelow(base: string): Promise<readonly string[]> {
-  return (await Promise.all((await childrenOf(base)).map(childrenOf))).flat();
-}
-
-async function childrenOf(dir: string): Promise<readonly string[]> {
-  try {
-    return (await readdir(dir)).map(name => join(dir, name));
-  } catch (error) {
-    if (isAbsent(error)) return [];
-    throw error;
-  }
-}
-
-async function readRecord(path: string, own: Scope): Promise<Found | null> {
-  const text = (await stat(path)).isFile() ? await readIfThere(path) : null;
-  const parsed = text === null ? null : parseRef(text);
-  if (parsed === null || !/^[0-9a-f]{32}$/.test(parsed.scopeId)) return null;
-  const scope = parsed.scopeId === own.id ? own : { id: parsed.scopeId, own: false };
-  return { path, scope, ref: parsed.ref };
+/** While two processes show two registries in the same place, a ref may have been put aside and written anew. */
+function newerOf(found: Found, other: Found | undefined): Found {
+  if (other === undefined) return found;
+  return (other.ref.confirmedAt ?? 0) > (found.ref.confirmedAt ?? 0) ? other : found;
 }
 
 /** The configured registry may be another than the last time. */
@@ -91,25 +77,36 @@ async function putInPlace(layout: Layout, { path, scope, ref }: Found): Promise<
   await rename(path, place);
 }
 
-async function withExistingSnapshot(ref: Ref, snapshots: Snapshots): Promise<Ref> {
-  if (ref.published === null || (await snapshots.has(ref.published.snapshot))) return ref;
+function withExistingSnapshot(ref: Ref, there: ReadonlySet<string>): Ref {
+  if (ref.published === null || there.has(ref.published.snapshot)) return ref;
   return { ...ref, published: null, confirmedAt: null };
 }
 
-async function followRecords(layout: Layout, own: Scope, snapshots: Snapshots, tmp: string): Promise<void> {
-  const records = (await filesBelow(layout.refs)).map(path =>
+async function followRecords(
+  layout: Layout,
+  own: Scope,
+  snapshots: Snapshots,
+  tmp: string,
+  refs: ReadonlyMap<string, Found>,
+): Promise<void> {
+  const records = (await pathsBelow(layout.refs)).map(path =>
     relative(layout.refs, path).replace(/\.json$/, ''),
   );
-  const links = (await filesBelow(layout.models)).map(path => relative(layout.models, path));
-  for (const place of new Set([...records, ...links])) {
+  const links = (await pathsBelow(layout.models)).map(path => relative(layout.models, path));
+  const places = [...new Set([...records, ...links])];
+  await mapBounded(places, LINKS_AT_ONCE, async place => {
     const link = join(layout.models, place);
     const record = join(layout.refs, `${place}.json`);
+    const published = refs.get(record)?.ref.published ?? null;
+    const known = published === null ? null : layout.snapshot(published.snapshot);
+    // As it is nearly always; whoever publishes meanwhile makes it another, which is looked at closely.
+    if (known !== null && (await isFollowing(link, () => Promise.resolve(known)))) return;
     const found = await readIfThere(record).then(text => parseRef(text ?? ''));
     // Another registry's, of a process that works here too.
-    if (found !== null && found.scopeId !== own.id) continue;
+    if (found !== null && found.scopeId !== own.id) return;
     const target = () => targetOf(layout, record, own, snapshots);
     while (!(await isFollowing(link, target))) await setLink(link, await target(), tmp);
-  }
+  });
 }
 
 /**

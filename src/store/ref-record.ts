@@ -19,6 +19,8 @@ export interface Ref {
   readonly uri: ModelUri;
   readonly resolved: { readonly version: string | null; readonly at: number } | null;
   readonly published: Published | null;
+  /** The snapshot that was published before this one; it is kept, so that going back is quick. */
+  readonly previous: string | null;
   /** When MLflow last said that `published` is what is wanted. */
   readonly confirmedAt: number | null;
   /** Since when MLflow refuses the credential. */
@@ -59,6 +61,7 @@ const StoredRef = z.object({
       bytes: z.number(),
     })
     .nullable(),
+  previous: SnapshotId.nullable().default(null),
   resolved: z.object({ version: Text, at: z.number() }).nullable(),
   refused_at: z.number().nullable(),
 });
@@ -73,6 +76,7 @@ export function serializeRef(ref: Ref, scopeId: string): string {
     snapshot: ref.published?.snapshot ?? null,
     confirmed_at: seconds(ref.confirmedAt),
     published: ref.published,
+    previous: ref.previous,
     resolved: ref.resolved === null ? null : { ...ref.resolved, at: ref.resolved.at / 1_000 },
     refused_at: seconds(ref.refusedAt),
   };
@@ -87,6 +91,7 @@ export function parseRef(text: string): { readonly ref: Ref; readonly scopeId: s
       uri: parseModelUri(stored.model_uri),
       resolved: stored.resolved === null ? null : { ...stored.resolved, at: stored.resolved.at * 1_000 },
       published: stored.published,
+      previous: stored.previous,
       confirmedAt: milliseconds(stored.confirmed_at),
       refusedAt: milliseconds(stored.refused_at),
     };

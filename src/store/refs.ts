@@ -1,11 +1,11 @@
-import { readlink } from 'node:fs/promises';
-import { dirname, relative } from 'node:path';
 import type { SidecarError } from '../domain/errors.ts';
-import { formatModelUri, type ModelUri, refKey } from '../domain/model-uri.ts';
+import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
-import { makeDirectory, readIfThere, replaceLink, writeFileDurably } from './durable.ts';
+import { BackgroundSaves } from './background-saves.ts';
 import type { Layout } from './layout.ts';
-import { type Published, parseRef, type Ref, serializeRef } from './ref-record.ts';
+import { RefFiles } from './ref-files.ts';
+import type { Published, Ref } from './ref-record.ts';
+import type { Usage } from './usage.ts';
 
 /** A ref as it is kept in memory; `order` is of the registry's answer that it was published or confirmed by. */
 interface Entry {
@@ -19,13 +19,14 @@ interface Entry {
  * before the link is switched, and a restart makes the link follow the record.
  */
 export class Refs {
-  readonly #layout: Layout;
-  readonly #tmp: string;
+  readonly #files: RefFiles;
   readonly #readOnly: SidecarError | null;
   readonly #onWriteError: (error: Error) => void;
+  readonly #usage: Usage;
   readonly #entries = new Map<string, Entry>();
   readonly #writing = new Map<string, Promise<void>>();
   readonly #unsaved = new Set<string>();
+  readonly #saves = new BackgroundSaves();
 
   /** @param readOnly why nothing can be written; null where it can */
   constructor(
@@ -33,11 +34,12 @@ export class Refs {
     tmp: string,
     readOnly: SidecarError | null,
     onWriteError: (error: Error) => void,
+    usage: Usage,
   ) {
-    this.#layout = layout;
-    this.#tmp = tmp;
+    this.#files = new RefFiles(layout, tmp, readOnly);
     this.#readOnly = readOnly;
     this.#onWriteError = onWriteError;
+    this.#usage = usage;
   }
 
   /** Takes over what recovery found on the disk. */
@@ -66,6 +68,7 @@ export class Refs {
   /**
    * Makes `published` what readers get; durable when it resolves.
    * @param order of the registry's answer; an older answer than the one published by is ignored
+   * @throws Vanished where its snapshot was removed meanwhile; what was published stays
    */
   async publish(
     scope: Scope,
@@ -77,13 +80,28 @@ export class Refs {
     await this.#exclusively(keyOf(scope, uri), async key => {
       if (order < this.#order(key)) return;
       const before = this.get(scope, uri);
-      await this.#show(scope, { ...before, published, confirmedAt: now, refusedAt: null });
+      const replaced = await this.#replacedBy(published, scope, before);
+      const previous = replaced ?? before.previous;
+      await this.#files.show(
+        scope,
+        { ...before, published, previous, confirmedAt: now, refusedAt: null },
+        before,
+      );
       const meanwhile = this.get(scope, uri);
       // A newer answer confirmed what was published before.
-      if (order < this.#order(key)) return await this.#show(scope, meanwhile);
+      if (order < this.#order(key)) return await this.#files.show(scope, meanwhile, before);
       const refusedAt = meanwhile.refusedAt === before.refusedAt ? null : meanwhile.refusedAt;
-      this.#entries.set(key, { scope, ref: { ...meanwhile, published, confirmedAt: now, refusedAt }, order });
+      const ref = { ...meanwhile, published, previous, confirmedAt: now, refusedAt };
+      this.#entries.set(key, { scope, ref, order });
+      if (replaced !== null) await this.#usage.superseded(replaced);
     });
+  }
+
+  /** The snapshot that readers get until now, where it is another: perhaps another process published it. */
+  async #replacedBy(published: Published, scope: Scope, before: Ref): Promise<string | null> {
+    const found = await this.#files.read(scope, before.uri);
+    const shown = found?.published ?? before.published;
+    return shown === null || shown.snapshot === published.snapshot ? null : shown.snapshot;
   }
 
   /** MLflow says that what is published is wanted. Seen at once, saved in the background. */
@@ -104,24 +122,34 @@ export class Refs {
 
   /** Whether readers see what is published here: another process on this directory may have switched the link. */
   async isShown(scope: Scope, uri: ModelUri): Promise<boolean> {
-    const { published } = this.get(scope, uri);
-    if (!scope.own || published === null) return true;
-    const link = this.#layout.link(refKey(uri));
-    const found = await readlink(link).catch(() => null);
-    return found === relative(dirname(link), this.#layout.snapshot(published.snapshot));
+    return await this.#files.isShown(scope, this.get(scope, uri));
   }
 
-  /** Forgets a snapshot that is not on the disk any more. */
-  unpublish(scope: Scope, uri: ModelUri): void {
-    this.#note(
-      scope,
-      { ...this.get(scope, uri), published: null, confirmedAt: null },
-      this.#order(keyOf(scope, uri)),
-    );
+  /** Forgets a snapshot that is not on the disk any more, for what another process published since, if anything. */
+  async unpublish(scope: Scope, uri: ModelUri): Promise<void> {
+    const gone = this.get(scope, uri).published;
+    const found = await this.#files.read(scope, uri);
+    const isThere = await this.#files.isThere(found?.published ?? null);
+    const ref = this.get(scope, uri);
+    if (ref.published !== gone) return;
+    const { published, confirmedAt } = found !== null && isThere ? found : UNKNOWN;
+    this.#note(scope, { ...ref, published, confirmedAt }, this.#order(keyOf(scope, uri)));
+  }
+
+  /**
+   * Forgets the ref altogether; its snapshots are nobody's then.
+   * @param path of its record, from the layout's root: another process may have left it among those of this registry
+   */
+  async forget(scope: Scope, uri: ModelUri, path: string): Promise<void> {
+    await this.#exclusively(keyOf(scope, uri), async key => {
+      this.#entries.delete(key);
+      await this.#files.remove(uri, path);
+    });
   }
 
   /** Resolves when everything noted so far has been saved, or could not be. */
   async flush(): Promise<void> {
+    this.#saves.hurry();
     await Promise.all(this.#writing.values());
   }
 
@@ -134,38 +162,28 @@ export class Refs {
     this.#entries.set(key, { scope, ref, order });
     if (this.#readOnly !== null || this.#unsaved.has(key)) return;
     this.#unsaved.add(key);
-    this.#exclusively(key, async () => {
+    this.#saves.schedule(key, () => this.#save(scope, ref.uri));
+  }
+
+  #save(scope: Scope, uri: ModelUri): void {
+    this.#exclusively(keyOf(scope, uri), async key => {
       this.#unsaved.delete(key);
-      await this.#adoptNewer(scope, ref.uri);
-      await this.#write(scope, this.get(scope, ref.uri));
+      await this.#saves.save(async () => {
+        await this.#adoptNewer(scope, uri);
+        await this.#files.write(scope, this.get(scope, uri));
+      });
     }).catch(this.#onWriteError);
   }
 
   /** What another process on this directory published since is not taken back by what we have to note. */
   async #adoptNewer(scope: Scope, uri: ModelUri): Promise<void> {
-    const text = await readIfThere(this.#layout.record(scope, refKey(uri)));
-    const found = text === null ? null : parseRef(text);
+    const found = await this.#files.read(scope, uri);
+    const isThere = await this.#files.isThere(found?.published ?? null);
     const ours = this.get(scope, uri);
-    if (found?.scopeId !== scope.id || (found.ref.confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
-    const { published, confirmedAt } = found.ref;
-    const ref = { ...ours, published, confirmedAt };
+    if (found === null || !isThere || (found.confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
+    const { published, previous, confirmedAt } = found;
+    const ref = { ...ours, published, previous, confirmedAt };
     this.#entries.set(keyOf(scope, uri), { scope, ref, order: this.#order(keyOf(scope, uri)) });
-  }
-
-  async #write(scope: Scope, ref: Ref): Promise<void> {
-    if (this.#readOnly !== null) throw this.#readOnly;
-    const path = this.#layout.record(scope, refKey(ref.uri));
-    await makeDirectory(dirname(path), 0o755);
-    await writeFileDurably(path, serializeRef(ref, scope.id), this.#tmp, 0o444);
-  }
-
-  /** Makes readers see it: first the record, then the link. */
-  async #show(scope: Scope, ref: Ref): Promise<void> {
-    await this.#write(scope, ref);
-    if (!scope.own || ref.published === null) return;
-    const link = this.#layout.link(refKey(ref.uri));
-    await makeDirectory(dirname(link), 0o755);
-    await replaceLink(link, this.#layout.snapshot(ref.published.snapshot), this.#tmp);
   }
 
   /** One writer a ref at a time, in the order asked for. */
@@ -182,7 +200,13 @@ export class Refs {
   }
 }
 
-const UNKNOWN = { resolved: null, published: null, confirmedAt: null, refusedAt: null } as const;
+const UNKNOWN = {
+  resolved: null,
+  published: null,
+  previous: null,
+  confirmedAt: null,
+  refusedAt: null,
+} as const;
 
 function keyOf(scope: Scope, uri: ModelUri): string {
   return `${scope.id}\n${formatModelUri(uri)}`;

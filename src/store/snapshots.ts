@@ -6,8 +6,9 @@ import type { Manifest, ManifestFile } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import { isIntact } from './blobs.ts';
-import { makeDirectory, sync, temporaryName } from './durable.ts';
+import { ifAbsent, makeDirectory, sync, temporaryName } from './durable.ts';
 import type { Layout } from './layout.ts';
+import { Vanished } from './vanished.ts';
 
 /** Where a file system knows no hard links, or a blob has as many as it can. */
 const NO_LINK = new Set(['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP']);
@@ -27,6 +28,12 @@ export class Snapshots {
       stats => stats.isDirectory(),
       () => false,
     );
+  }
+
+  /** The ids of all, by one look. */
+  async all(): Promise<ReadonlySet<string>> {
+    const entries = await ifAbsent([], readdir(this.#layout.snapshots, { withFileTypes: true }));
+    return new Set(entries.filter(entry => entry.isDirectory()).map(entry => entry.name));
   }
 
   /** Lays out the manifest's files, of which every blob is there; returns the snapshot's id. */
@@ -63,6 +70,7 @@ export class Snapshots {
     try {
       await link(blob, path);
     } catch (error) {
+      if (errnoOf(error) === 'ENOENT') throw new Vanished(error);
       if (!NO_LINK.has(errnoOf(error))) throw error;
       await copyFile(blob, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
       await chmod(path, 0o444);

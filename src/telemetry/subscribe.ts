@@ -1,3 +1,4 @@
+import { formatBytes } from '../domain/bytes.ts';
 import type { Caller } from '../domain/caller.ts';
 import type { EventBus, Origin, Phases, SidecarEvent } from '../domain/events.ts';
 import type { Outcome } from '../domain/outcome.ts';
@@ -27,22 +28,23 @@ function lineOf(event: SidecarEvent): Line {
     case 'run_finished':
       return runFinished(event);
     case 'run_failed':
-      return failure(
-        `Could not fetch ${subject(event)}`,
-        event.error,
-        runFields(event),
-        event.origin.modelUri,
-      );
+      return runFailed(event);
     case 'try_failed':
       return tryFailed(event);
     case 'request_refused': {
       const { caller, method, path } = event;
       return failure(`Refused ${method} ${path}`, event.error, { ...callerFields(caller), method, path });
     }
+    case 'requests_shed':
+      return failure(`Refused ${event.count} requests`, event.error, { count: event.count });
     case 'cache_recovered':
       return cacheRecovered(event);
+    case 'cache_collected':
+      return cacheCollected(event);
     case 'cache_unusable':
       return { ...failure('The cache does not work', event.error, {}), level: 'error' };
+    case 'breaker_changed':
+      return breakerChanged(event);
   }
 }
 
@@ -110,6 +112,13 @@ function runFinished(event: SidecarEvent & { type: 'run_finished' }): Line {
   return { level: 'info', msg: `Fetched and published ${subject(event)}.`, fields };
 }
 
+function runFailed(event: SidecarEvent & { type: 'run_failed' }): Line {
+  const { error, origin } = event;
+  const line = failure(`Could not fetch ${subject(event)}`, error, runFields(event), origin.modelUri);
+  // Nothing was tried, and the call that it was begun for says so: an outage has lines enough.
+  return line.fields['code'] === 'circuit_open' ? { ...line, level: 'debug' } : line;
+}
+
 function runFields({ origin, version, phases }: Run): Line['fields'] {
   return { ...originFields(origin), version, durations_ms: durations(phases) };
 }
@@ -139,6 +148,34 @@ function cacheRecovered({ refs, swept, dropped }: SidecarEvent & { type: 'cache_
     level: dropped.length > 0 ? 'warn' : 'info',
     msg: `Read the cache. Models: ${refs}; leftovers removed: ${swept}; damaged and thrown away: ${dropped.length}.`,
     fields: { refs, swept, dropped },
+  };
+}
+
+const SERVERS = {
+  registry: 'The registry',
+  tracking: 'The tracking server',
+  artifacts: 'The artifact server',
+};
+
+function breakerChanged(event: SidecarEvent & { type: 'breaker_changed' }): Line {
+  const { name, host, from, to, reason } = event;
+  const fields = { breaker: name, host, from, to, ...(reason === null ? {} : { reason }) };
+  const who = `${SERVERS[name]} ${host}`;
+  switch (to) {
+    case 'open':
+      return { level: 'warn', msg: `${who} is left alone for a while: ${reason ?? 'it failed'}`, fields };
+    case 'half-open':
+      return { level: 'info', msg: `${who} is asked again, by a trial.`, fields };
+    case 'closed':
+      return { level: 'info', msg: `${who} is well again.`, fields };
+  }
+}
+
+function cacheCollected({ snapshots, freedBytes, why }: SidecarEvent & { type: 'cache_collected' }): Line {
+  return {
+    level: 'info',
+    msg: `Collected old versions from the cache. Removed: ${snapshots}; freed: ${formatBytes(freedBytes)}; why: ${why.join(', ')}.`,
+    fields: { snapshots, freed_bytes: freedBytes, why },
   };
 }
 

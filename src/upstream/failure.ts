@@ -7,6 +7,7 @@ const TIMEOUTS = new Set([
   'UND_ERR_HEADERS_TIMEOUT',
   'UND_ERR_BODY_TIMEOUT',
   'ETIMEDOUT',
+  'ETIMEOUT',
 ]);
 
 const WORDS: Readonly<Record<string, string>> = {
@@ -14,6 +15,7 @@ const WORDS: Readonly<Record<string, string>> = {
   ECONNRESET: 'connection reset',
   ENOTFOUND: 'the host name is unknown',
   EAI_AGAIN: 'the host name could not be looked up',
+  ETIMEOUT: 'the host name could not be looked up in time',
   EHOSTUNREACH: 'no route to the host',
   ENETUNREACH: 'the network is unreachable',
   UND_ERR_CONNECT_TIMEOUT: 'no connection within 3 s',
@@ -64,8 +66,14 @@ export function statusError(what: string, response: UpstreamResponse, message: s
     `${what}: HTTP ${status}${said}.`,
     {
       retryAfterS: parseRetryAfter(singleHeader(headers['retry-after']), Date.now()) ?? undefined,
+      serverFault: !isAboutTheRequest(status),
     },
   );
+}
+
+/** A 4xx is about what was asked, but for the two by which a server says that it has too much to do. */
+function isAboutTheRequest(status: number): boolean {
+  return status >= 400 && status < 500 && status !== 408 && status !== 429;
 }
 
 function deniedError(what: string, status: number, said: string): SidecarError {

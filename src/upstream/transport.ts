@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import type { MlflowOptions } from '../config/options.ts';
+import type { Names } from './dns.ts';
+import { systemNames } from './dns-system.ts';
 
 /** A cache stands behind it, so a connection need not be waited for. */
 const CONNECT_TIMEOUT_MS = 3_000;
@@ -31,8 +33,12 @@ export class Transport {
   }
 
   /** @throws Error if a certificate file cannot be read */
-  static async open(options: Pick<MlflowOptions, 'tls' | 'proxy'>): Promise<Transport> {
-    const connect = { timeout: CONNECT_TIMEOUT_MS, ...(await tlsOptions(options.tls)) };
+  static async open(
+    options: Pick<MlflowOptions, 'tls' | 'proxy'>,
+    names: Names = systemNames(),
+  ): Promise<Transport> {
+    const toProxy = { timeout: CONNECT_TIMEOUT_MS, lookup: names.lookup };
+    const connect = { ...toProxy, ...(await tlsOptions(options.tls)) };
     const limits = {
       connect,
       connections: MAX_CONNECTIONS,
@@ -49,6 +55,7 @@ export class Transport {
         httpsProxy: proxy,
         noProxy,
         requestTls: connect,
+        proxyTls: toProxy,
       });
     };
     return new Transport(via(options.proxy.http), via(options.proxy.https));

@@ -119,7 +119,26 @@ describe('status', () => {
       last_error: 'refused\n\u001b[31mred',
       slow: true,
     },
-    breaker: null,
+    breaker: 'open',
+    breakers: [
+      {
+        name: 'registry',
+        host: 'a:1',
+        state: 'open',
+        failures: 5,
+        retry_in_s: 41.2,
+        last_failure: 'Refused.',
+      },
+      { name: 'tracking', host: 'b:2', state: 'closed', failures: 1, retry_in_s: null, last_failure: 'Old.' },
+      {
+        name: 'artifacts',
+        host: 'c:3',
+        state: 'half-open',
+        failures: 6,
+        retry_in_s: null,
+        last_failure: null,
+      },
+    ],
     cache: { dir: '/cache', usable: true, problem: null, models: 1, bytes: 3 * 2 ** 20 },
     models: [],
   };
@@ -148,6 +167,8 @@ describe('status', () => {
     expect(stdout.split('\n')).toEqual([
       `mlflow-sidecar 0.1.0 at ${url}, up for 65 s`,
       'MLflow: http://mlflow:5000: has not answered yet; slow lately; last error: refused [31mred',
+      'Breaker: registry a:1 is open: left alone, the next trial in 42 s; 5 failures in a row; last failure: Refused.',
+      'Breaker: artifacts c:3 is half-open: the next request is a trial; 6 failures in a row',
       'Cache: /cache: 3.0 MiB',
       'Models:',
       '  models:/a/Production: version 1 -> /cache/x; version 2 is wanted; confirmed 2 h ago; last stale; Too slow.',

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { SidecarError } from '../../src/domain/errors.ts';
 import { formatModelUri } from '../../src/domain/model-uri.ts';
-import type { Outcome } from '../../src/domain/outcome.ts';
+import { noteRetryAfter, type Outcome } from '../../src/domain/outcome.ts';
 import { outcome } from '../support/outcome.ts';
 import { bytesOf, failure, members, type namedBy, post, problem, sendBytes, sidecar } from './support.ts';
 
@@ -26,6 +27,17 @@ describe('the HTTP status of an outcome', () => {
   const named = cases.map(
     ([given, warn, fail]) => [given.status, given.warning?.code, warn, fail, given] as const,
   );
+  test('a failure that knows when to ask again says so, in seconds rounded up', async () => {
+    const given = failure('failed', 'circuit_open');
+    noteRetryAfter(given, new SidecarError('circuit_open', 'it broke', { retryAfterS: 41.2 }));
+    const { url } = await sidecar({ reload: () => given });
+    const failed = await post(`${url}/v1/reload`, { model_uri: URI, on_failure: 'fail' });
+    expect([failed.status, failed.headers.get('retry-after')]).toEqual([503, '42']);
+    expect(Object.keys(members(failed))).not.toContain('retry_after_s');
+    const warned = await post(`${url}/v1/reload`, { model_uri: URI });
+    expect([warned.status, warned.headers.get('retry-after')]).toEqual([200, null]);
+  });
+
   test.each(named)('%s %s is %i with warn and %i with fail', async (_status, code, warn, fail, given) => {
     const { url, events } = await sidecar({ reload: () => given });
     const warned = await post(`${url}/v1/reload`, { model_uri: URI });

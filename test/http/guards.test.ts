@@ -177,13 +177,18 @@ describe('token', () => {
     expect(requests).toEqual([]);
   });
 
-  test.each(['/nowhere', '/v1/models', '/v1/models/a', '/v1/status', '/openapi.json', '/v1/reload'])(
-    'a stranger learns nothing of %s',
-    async path => {
-      const { url } = await sidecar({ settings: { token: 's3cret' } });
-      expect((await call(url + path)).status).toBe(401);
-    },
-  );
+  test.each([
+    '/nowhere',
+    '/v1/models',
+    '/v1/models/a',
+    '/v1/status',
+    '/openapi.json',
+    '/metrics',
+    '/v1/reload',
+  ])('a stranger learns nothing of %s', async path => {
+    const { url } = await sidecar({ settings: { token: 's3cret' } });
+    expect((await call(url + path)).status).toBe(401);
+  });
 
   test('it never travels on', async () => {
     const { url, requests } = await sidecar({ settings: { token: 's3cret' } });

@@ -45,6 +45,7 @@ async function operations() {
 test('the document has every route', async () => {
   expect((await operations()).map(({ name }) => name).sort()).toEqual([
     'GET /healthz',
+    'GET /metrics',
     'GET /openapi.json',
     'GET /readyz',
     'GET /v1/models',
@@ -101,7 +102,7 @@ function outcomeOf(code: SidecarError['code'], status: 'failed' | 'missing' = 'f
 const broken = () => {
   throw new Error('broken');
 };
-const BROKEN_CATALOG = { models: broken, registry: broken, cache: broken };
+const BROKEN_CATALOG = { models: broken, registry: broken, breakers: broken, cache: broken };
 
 const reloadOf = (init: RequestInit, query = ''): Provocation => {
   return async route => call((await sidecar()).url + route + query, { method: 'POST', ...init });
@@ -142,6 +143,7 @@ const PROVOKED: Record<string, Record<string, Provocation>> = {
     404: readOf(),
   },
   'GET /v1/status': { ...GUARDED, 200: readOf({ settings: { models: uris(URI) } }) },
+  'GET /metrics': { ...GUARDED, 200: readOf(), 500: readOf({ metrics: broken }) },
   'GET /healthz': { 200: readOf() },
   'GET /readyz': { 200: readOf(), 503: readOf({ isReady: () => ({ ready: false, problem: 'no disk' }) }) },
   'GET /openapi.json': { 200: readOf(), 401: GUARDED[401], 403: GUARDED[403] },
@@ -166,7 +168,9 @@ test('every documented answer exists, and is of the documented type, schema and 
       const reply = await provoked[status]?.(path);
       expect(reply?.status, name).toBe(Number(status));
       const type = reply?.headers.get('content-type')?.replace(/;.*/, '') ?? '';
-      const checked = checker(schemas, content[type]?.schema).safeParse(JSON.parse(reply?.text ?? ''));
+      const text = reply?.text ?? '';
+      const body: unknown = type === 'text/plain' ? text : JSON.parse(text);
+      const checked = checker(schemas, content[type]?.schema).safeParse(body);
       expect(checked.error?.issues, `${name} ${status}`).toBeUndefined();
       for (const header of Object.keys(headers)) expect(reply?.headers.get(header), header).not.toBeNull();
     }

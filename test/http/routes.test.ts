@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { CATALOG, call, members, post, problem, sidecar, uris } from './support.ts';
+import { BREAKER, CATALOG, call, members, post, problem, sidecar, uris } from './support.ts';
 
 test('GET /v1/models lists what is cached', async () => {
   const { url } = await sidecar();
@@ -41,7 +41,8 @@ test('GET /v1/status tells of the version, MLflow, the cache and the configured 
     version: '1.2.3',
     uptime_s: expect.any(Number),
     mlflow: CATALOG.registry(),
-    breaker: null,
+    breaker: 'open',
+    breakers: [BREAKER],
     cache: CATALOG.cache(),
     models: ['models:/a/Production'],
   });
@@ -83,7 +84,6 @@ describe('routes that are not there', () => {
     '/v1/jobs/1',
     '/v1/events',
     '/v1/webhooks/mlflow',
-    '/metrics',
     '/health',
     '/version',
     '/api/2.0/mlflow/registered-models/get',
@@ -102,7 +102,15 @@ describe('routes that are not there', () => {
 });
 
 describe('methods that are not there', () => {
-  const READS = ['/v1/models', '/v1/models/a', '/v1/status', '/healthz', '/readyz', '/openapi.json'];
+  const READS = [
+    '/v1/models',
+    '/v1/models/a',
+    '/v1/status',
+    '/healthz',
+    '/readyz',
+    '/openapi.json',
+    '/metrics',
+  ];
   test.each([
     ...READS.flatMap(path =>
       ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'].map(method => [method, path, 'GET, HEAD']),

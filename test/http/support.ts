@@ -9,7 +9,7 @@ import type { Outcome } from '../../src/domain/outcome.ts';
 import { createHttpApp } from '../../src/http/app.ts';
 import type { HttpDeps, HttpSettings } from '../../src/http/deps.ts';
 import { createHttpServer } from '../../src/http/server.ts';
-import type { Catalog, ReloadRequest } from '../../src/reload/api.ts';
+import type { BreakerSummary, Catalog, ReloadRequest } from '../../src/reload/api.ts';
 import { outcome } from '../support/outcome.ts';
 
 export const SETTINGS: HttpSettings = {
@@ -43,6 +43,15 @@ export function failure(
   return outcome({ status, ...nothing, changed: false, source: null, age_s: null, warning, ...overrides });
 }
 
+export const BREAKER: BreakerSummary = {
+  name: 'registry',
+  host: 'mlflow:5000',
+  state: 'open',
+  failures: 5,
+  retry_in_s: 42.5,
+  last_failure: 'MLflow at http://mlflow:5000: connection refused.',
+};
+
 export const CATALOG: Catalog = {
   models: () => [
     {
@@ -72,9 +81,16 @@ export const CATALOG: Catalog = {
     last_failure_at: null,
     last_error: null,
     slow: false,
+    health: { ok: true, at: 1_731_358_590, latency_ms: 4, error: null },
   }),
+  breakers: () => [BREAKER],
   cache: () => ({ dir: '/cache', usable: true, problem: null, models: 1, bytes: 48_318 }),
 };
+
+export const METRICS: HttpDeps['metrics'] = async () => ({
+  contentType: 'text/plain; version=0.0.4; charset=utf-8',
+  text: 'up 1\n',
+});
 
 interface Scripted extends Partial<Omit<HttpDeps, 'settings'>> {
   readonly settings?: Partial<HttpSettings>;
@@ -110,9 +126,10 @@ export async function sidecar({ settings, reload, ...deps }: Scripted = {}): Pro
     settings: { ...SETTINGS, ...settings },
     isReady: () => ({ ready: true, problem: null }),
     version: '1.2.3',
+    metrics: METRICS,
     ...deps,
   });
-  const server = createHttpServer(app);
+  const server = createHttpServer(app, bus);
   const port = await listening(server);
   return { url: `http://127.0.0.1:${port}`, port, requests, events, server };
 }

@@ -1,5 +1,7 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { systemClock } from '../../src/domain/clock.ts';
 import { SidecarError } from '../../src/domain/errors.ts';
+import { Breaker } from '../../src/policy/breaker.ts';
 import { type RetryPlan, retry } from '../../src/policy/retry.ts';
 
 const PLAN: RetryPlan = { attempts: 3, tryTimeoutMs: 5_000, budgetMs: 30_000 };
@@ -52,6 +54,71 @@ test('what succeeds at once is tried once and waits for nothing', async () => {
   const work = vi.fn(async () => 'value');
   await expect(retry(PLAN, hooks(), forever, work)).resolves.toBe('value');
   expect(work).toHaveBeenCalledTimes(1);
+});
+
+describe('with a breaker', () => {
+  const made = (failures: number) => {
+    const breaker = new Breaker({
+      who: 'MLflow',
+      limits: { failures, resetMs: 60_000 },
+      clock: systemClock,
+      onChange: () => undefined,
+    });
+    onTestFinished(() => breaker.dispose());
+    return breaker;
+  };
+
+  test('each try is counted, and none is made that it would refuse', async () => {
+    const failures: Failure[] = [];
+    const work = vi.fn(failing('mlflow_error'));
+    const breaker = made(2);
+    const result = await settled(retry(PLAN, { ...hooks(failures), breaker }, forever, work));
+    expect(result).toMatchObject({ status: 'rejected', reason: { message: 'try 2 failed' } });
+    expect(work).toHaveBeenCalledTimes(2);
+    expect(failures.map(({ retryInMs }) => retryInMs === null)).toEqual([false, true]);
+    expect(breaker.state).toBe('open');
+    breaker.dispose();
+  });
+
+  test('one that opens while the next try is waited for ends the wait at once, with the last failure', async () => {
+    const breaker = made(3);
+    const waiting = retry(PLAN, { ...hooks(), breaker }, forever, failing('mlflow_error'));
+    waiting.catch(() => undefined);
+    await vi.advanceTimersByTimeAsync(100);
+    for (let n = 0; n < 2; n++)
+      await breaker
+        .run(forever, () => Promise.reject(new SidecarError('mlflow_timeout', 'x')))
+        .catch(() => undefined);
+    await expect(waiting).rejects.toThrow('try 1 failed');
+    breaker.dispose();
+  });
+
+  test('a first try that it refuses is told as refused, and as no failed try', async () => {
+    const breaker = made(1);
+    await breaker
+      .run(forever, () => Promise.reject(new SidecarError('mlflow_timeout', 'x')))
+      .catch(() => undefined);
+    const failures: Failure[] = [];
+    const work = vi.fn(async () => 'value');
+    await expect(retry(PLAN, { ...hooks(failures), breaker }, forever, work)).rejects.toMatchObject({
+      code: 'circuit_open',
+    });
+    expect(work).not.toHaveBeenCalled();
+    expect(failures).toEqual([]);
+    breaker.dispose();
+  });
+
+  test('a try that ran out of its time is a failure, one that its caller ended is none', async () => {
+    const breaker = made(5);
+    const plan = { ...PLAN, attempts: 1 };
+    await settled(retry(plan, { ...hooks(), breaker }, forever, silent));
+    expect(breaker.failures).toBe(1);
+    const caller = new AbortController();
+    const left = retry(plan, { ...hooks(), breaker }, caller.signal, silent);
+    caller.abort(new Error('gone'));
+    await expect(left).rejects.toThrow('gone');
+    expect(breaker.failures).toBe(1);
+  });
 });
 
 test('three tries and no fourth, told with the last error', async () => {

@@ -1,5 +1,6 @@
 import { onTestFinished } from 'vitest';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
+import type { Breaker } from '../../src/policy/breaker.ts';
 import { RegistryClient } from '../../src/registry/client.ts';
 import { Registry } from '../../src/registry/registry.ts';
 import { Runs } from '../../src/registry/runs.ts';
@@ -15,12 +16,13 @@ export interface Asking {
 export interface Tries {
   readonly attempts?: number;
   readonly tryTimeoutMs?: number;
+  readonly breaker?: Breaker;
 }
 
 /** Asks one server for everything; tries once unless told otherwise, so that no test waits for a backoff. */
 export async function asking(
   url: string,
-  { attempts = 1, tryTimeoutMs = 5_000 }: Tries = {},
+  { attempts = 1, tryTimeoutMs = 5_000, ...more }: Tries = {},
 ): Promise<Asking> {
   const events: SidecarEvent[] = [];
   const bus = new EventBus();
@@ -30,6 +32,7 @@ export async function asking(
     attempts,
     tryTimeoutMs,
     events: bus,
+    ...more,
   };
   const client = new RegistryClient({ ...options, baseUri: url });
   return { registry: new Registry(client, new Runs(client)), client, events };

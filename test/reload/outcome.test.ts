@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
-import { OutcomeSchema } from '../../src/domain/outcome.ts';
+import { OutcomeSchema, retryAfterOf } from '../../src/domain/outcome.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import { type Account, toOutcome } from '../../src/reload/outcome.ts';
 import type { Verdict } from '../../src/reload/verdict.ts';
@@ -22,10 +22,18 @@ function ref(version: string, snapshot: string, confirmedAt = NOW - 42_000): Ref
     published: { version: { ...VERSION, version }, snapshot, digest: 'sha256:00', files: 7, bytes: 48_318 },
     confirmedAt,
     refusedAt: null,
+    previous: null,
   };
 }
 
-const NONE: Ref = { uri: REQUEST.uri, resolved: null, published: null, confirmedAt: null, refusedAt: null };
+const NONE: Ref = {
+  uri: REQUEST.uri,
+  resolved: null,
+  published: null,
+  previous: null,
+  confirmedAt: null,
+  refusedAt: null,
+};
 
 function account(change: Partial<Account> = {}): Account {
   return {
@@ -36,6 +44,7 @@ function account(change: Partial<Account> = {}): Account {
     after: ref('2', SNAPSHOT),
     attempts: 2,
     durationMs: 412.6,
+    breaker: 'closed',
     now: NOW,
     ...change,
   };
@@ -74,7 +83,7 @@ test('a version that was loaded is told with everything about it', () => {
     age_s: 0,
     duration_s: 0.413,
     attempts: 2,
-    breaker: null,
+    breaker: 'closed',
     refreshing: false,
     job_id: null,
     warning: null,
@@ -92,6 +101,16 @@ test.each([
   const outcome = toOutcome(verdict, account(), LAYOUT);
   expect(outcome.status).toBe(status);
   expect(OutcomeSchema.parse(outcome)).toEqual(outcome);
+});
+
+test('a failure’s time to ask again is beside its outcome, not in it', () => {
+  const error = new SidecarError('circuit_open', 'left alone', { retryAfterS: 42.5 });
+  const failed = toOutcome({ ...FAILED, error }, account({ breaker: 'open' }), LAYOUT);
+  expect(failed.breaker).toBe('open');
+  expect(retryAfterOf(failed)).toBe(42.5);
+  expect(JSON.stringify(failed)).not.toContain('42.5');
+  expect(retryAfterOf(toOutcome(FAILED, account(), LAYOUT))).toBeUndefined();
+  expect(retryAfterOf(toOutcome({ ...STALE, error }, account(), LAYOUT))).toBeUndefined();
 });
 
 test('changed means another snapshot than before, not another version number', () => {

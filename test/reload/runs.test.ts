@@ -18,7 +18,7 @@ function joining() {
     if (led === undefined) throw new Error(`only ${made.length} runs were made`);
     return led;
   };
-  return { join: (key = 'a') => runs.join(key, make), made, at };
+  return { runs, join: (key = 'a') => runs.join(key, make), made, at };
 }
 
 test('the first to come starts a run at once', () => {
@@ -116,4 +116,16 @@ test('another key is another question', () => {
   join('a');
   join('b');
   expect(made.map(led => led.started)).toEqual([1, 1]);
+});
+
+test('who joined and what is in flight is counted; a run that waits for its turn is not in flight', async () => {
+  const { runs, join, at } = joining();
+  for (let i = 0; i < 5; i++) join();
+  join('b');
+  expect([runs.inFlight, runs.joined]).toEqual([2, 3]);
+  await at(0).resolve();
+  expect([runs.inFlight, runs.joined]).toEqual([3, 3]);
+  await at(0).end();
+  await at(1).fail(new SidecarError('mlflow_timeout', 'slow'));
+  expect([runs.inFlight, runs.joined]).toEqual([1, 3]);
 });

@@ -23,6 +23,8 @@ describe('where MLflow did not say which version is wanted', () => {
     ['mlflow_unreachable', USABLE, 'stale', 'mlflow_unreachable'],
     ['mlflow_timeout', USABLE, 'stale', 'mlflow_timeout'],
     ['mlflow_error', USABLE, 'stale', 'mlflow_error'],
+    ['circuit_open', USABLE, 'stale', 'circuit_open'],
+    ['overloaded', USABLE, 'stale', 'overloaded'],
     ['access_denied', USABLE, 'stale', 'access_denied'],
     ['model_not_found', USABLE, 'missing', 'model_not_found'],
     ['no_version_in_stage', USABLE, 'missing', 'no_version_in_stage'],
@@ -33,6 +35,9 @@ describe('where MLflow did not say which version is wanted', () => {
     ['mlflow_unreachable', TOO_OLD, 'failed', 'too_stale'],
     ['mlflow_timeout', TOO_OLD, 'failed', 'too_stale'],
     ['mlflow_error', TOO_OLD, 'failed', 'too_stale'],
+    ['circuit_open', TOO_OLD, 'failed', 'too_stale'],
+    ['overloaded', TOO_OLD, 'failed', 'too_stale'],
+    ['circuit_open', NOTHING, 'failed', 'circuit_open'],
     ['access_denied', TOO_OLD, 'failed', 'access_denied'],
     ['no_version_in_stage', TOO_OLD, 'missing', 'no_version_in_stage'],
     ['mlflow_unreachable', NOTHING, 'failed', 'mlflow_unreachable'],
@@ -50,6 +55,13 @@ describe('where MLflow did not say which version is wanted', () => {
         message: 'The cached version was confirmed 1000 s ago, more than max_stale_s (600 s) allows. because',
         hint: expect.stringContaining('max_stale_s'),
       },
+    });
+  });
+
+  test('one that is too old, with MLflow left alone, is worth asking for when it is asked again', () => {
+    const refused = new SidecarError('circuit_open', 'left alone', { retryAfterS: 42 });
+    expect(judgeUnresolved(refused, TOO_OLD)).toMatchObject({
+      error: { code: 'too_stale', retryAfterS: 42 },
     });
   });
 
@@ -81,7 +93,14 @@ describe('how long a cached version is given while MLflow refuses the credential
     };
     const published = { version, snapshot: 'a'.repeat(32), digest: 'sha256:0', files: 1, bytes: 1 };
     const refusedAt = refusedForMs === null ? null : NOW - refusedForMs;
-    const ref: Ref = { uri, resolved: null, published, confirmedAt: NOW - HOUR_MS, refusedAt };
+    const ref: Ref = {
+      uri,
+      resolved: null,
+      published,
+      confirmedAt: NOW - HOUR_MS,
+      previous: null,
+      refusedAt,
+    };
     return fallbackOf(ref, { id: '0'.repeat(32), own }, 100 * HOUR_MS, NOW).usable;
   }
 

@@ -19,7 +19,7 @@ function cacheAt(dir: string) {
   const told: SidecarEvent[] = [];
   events.subscribe(event => told.push(event));
   const cache = new Cache({ dir, own: OWN, clock: systemClock, events });
-  onTestFinished(() => cache.close());
+  onTestFinished(async () => void (await cache.close()));
   return { cache, told };
 }
 

@@ -37,6 +37,7 @@ test('a lease is a private directory signed by its process, and is gone when rel
   expect(JSON.parse(await readFile(join(lease.dir, 'owner.json'), 'utf8'))).toEqual({
     pid: process.pid,
     space: await pidSpace(),
+    since: expect.closeTo(Date.now(), -4),
   });
   await lease.release();
   expect(await readdir(tmp)).toEqual([]);

@@ -82,7 +82,7 @@ test('a read-only cache is read once, however often it is tried, and written aga
   const told: string[] = [];
   events.subscribe(event => told.push(event.type));
   const cache = new Cache({ dir: before.dir, own: OWN, clock: systemClock, events });
-  onTestFinished(() => cache.close());
+  onTestFinished(async () => void (await cache.close()));
   await cache.open();
   await cache.open();
   await cache.open();

@@ -15,7 +15,14 @@ async function record(dir: string): Promise<Record<string, unknown>> {
 
 test('what was never published is known to be nothing', async () => {
   const { store } = await openStore();
-  const nothing = { uri: URI, resolved: null, published: null, confirmedAt: null, refusedAt: null };
+  const nothing = {
+    uri: URI,
+    resolved: null,
+    published: null,
+    previous: null,
+    confirmedAt: null,
+    refusedAt: null,
+  };
   expect(store.refs.get(OWN, URI)).toEqual(nothing);
   expect(store.refs.all(OWN)).toEqual([]);
   expect(store.refs.knows(OWN, 'models:/churn/Production')).toBe(false);
@@ -167,7 +174,8 @@ test('what is noted last is what the record says', async () => {
 test('a snapshot that is forgotten is published no more', async () => {
   const { store } = await openStore();
   await store.refs.publish(OWN, URI, await fetched(store, '1'), 1, 100);
-  store.refs.unpublish(OWN, URI);
+  await rm(store.layout.snapshot(store.refs.get(OWN, URI).published?.snapshot ?? ''), { recursive: true });
+  await store.refs.unpublish(OWN, URI);
   expect(store.refs.get(OWN, URI)).toMatchObject({ published: null, confirmedAt: null });
   await store.refs.publish(OWN, URI, await fetched(store, '1'), 2, 200);
   expect(store.refs.get(OWN, URI).confirmedAt).toBe(200);

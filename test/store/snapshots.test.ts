@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { scopeOf } from '../../src/domain/scope.ts';
+import { Vanished } from '../../src/store/vanished.ts';
 import { run } from './child.ts';
 import {
   commitAll,
@@ -129,7 +130,7 @@ test('a commit of which a blob is gone makes nothing visible', async () => {
   const { store, dir } = await openStore();
   const { manifest, snapshot } = await commitAll(store, FILES, OTHER_ROOT);
   await rm(store.layout.blob(manifest.files[0]?.sha256 ?? ''));
-  await expect(store.commit(OWN, ROOT, manifest, await store.intake())).rejects.toThrow('ENOENT');
+  await expect(store.commit(OWN, ROOT, manifest, await store.intake())).rejects.toThrow(Vanished);
   expect(await readdir(join(dir, 'v1/snapshots'))).toEqual([snapshot]);
   expect(await store.find(OWN, ROOT)).toBeNull();
   expect(await litter(dir)).toEqual([]);

@@ -25,7 +25,7 @@ export function outcome(overrides: Partial<Outcome> = {}): Outcome {
     age_s: 0,
     duration_s: 0.41,
     attempts: 1,
-    breaker: null,
+    breaker: 'closed',
     refreshing: false,
     job_id: null,
     warning: null,

@@ -36,6 +36,7 @@ const RUN = {
   origin: { runId: 'run-1', modelUri: URI, caller: CALLER },
   version: '2',
   phases: { resolve: 12.4, list: 3, fetch: 100.6, publish: 5 },
+  fetched: { files: 7, bytes: 48_318 },
 };
 const refused = new SidecarError('mlflow_unreachable', 'MLflow does not answer.', {
   cause: new Error('ECONNREFUSED'),
@@ -65,6 +66,8 @@ test('a reload’s line says what, for whom, how long and how it ended', () => {
   });
   expect(JSON.stringify(line)).not.toContain('of-the-caller');
 });
+
+const SERVER = { name: 'registry', host: 'mlflow:5000' } as const;
 
 describe('the level and words of a reload', () => {
   const warning = { code: 'mlflow_timeout', message: 'MLflow took too long.', hint: 'Look at it.' } as const;
@@ -189,10 +192,42 @@ describe('each event gives one line', () => {
       { type: 'cache_unusable', error: new SidecarError('disk_full', 'No space.') },
       { level: 'error', code: 'disk_full', msg: 'The cache does not work: No space.' },
     ],
+    [
+      { type: 'breaker_changed', ...SERVER, from: 'closed', to: 'open', reason: 'HTTP 503.' },
+      {
+        level: 'warn',
+        breaker: 'registry',
+        host: 'mlflow:5000',
+        from: 'closed',
+        to: 'open',
+        reason: 'HTTP 503.',
+        msg: 'The registry mlflow:5000 is left alone for a while: HTTP 503.',
+      },
+    ],
+    [
+      { type: 'breaker_changed', ...SERVER, from: 'open', to: 'half-open', reason: null },
+      { level: 'info', msg: 'The registry mlflow:5000 is asked again, by a trial.' },
+    ],
+    [
+      {
+        type: 'breaker_changed',
+        ...SERVER,
+        name: 'artifacts',
+        from: 'half-open',
+        to: 'closed',
+        reason: null,
+      },
+      { level: 'info', msg: 'The artifact server mlflow:5000 is well again.' },
+    ],
   ];
   test.each(cases)('%o', (event, fields) => {
     const lines = linesOf(event);
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatchObject({ event: event.type, ...fields });
   });
+});
+
+test('a run that a breaker refused has no line of its own: its call says so', () => {
+  const error = new SidecarError('circuit_open', 'left alone');
+  expect(linesOf({ type: 'run_failed', ...RUN, error })).toEqual([]);
 });

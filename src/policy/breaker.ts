@@ -1,0 +1,185 @@
+import { EventEmitter } from 'node:events';
+import Opossum from 'opossum';
+import type { Clock } from '../domain/clock.ts';
+import { SidecarError, toSidecarError } from '../domain/errors.ts';
+import type { BreakerState } from '../domain/outcome.ts';
+import {
+  admits,
+  at,
+  type BreakerLimits,
+  begun,
+  type Circuit,
+  type Ending,
+  ended,
+  INITIAL,
+  isServerFault,
+} from './breaker-rules.ts';
+
+/** The longest time that a timer can wait: opossum's own half-open never comes. */
+const NEVER_MS = 2 ** 31 - 1;
+/** A caller that is refused while the trial is under way may ask again this soon. */
+const TRIAL_RETRY_S = 1;
+
+type OnChange = (from: BreakerState, to: BreakerState, reason: string | null) => void;
+
+export interface BreakerOptions {
+  /** How messages begin: "MLflow at http://mlflow:5000". */
+  readonly who: string;
+  readonly limits: BreakerLimits;
+  readonly clock: Clock;
+  readonly onChange: OnChange;
+}
+
+/** The one request that decides whether the server is well again. */
+export interface Trial {
+  /** Decides for it before the request has ended. */
+  succeeded(): void;
+}
+
+/**
+ * Leaves a server alone that failed several times in a row, and lets a single request find out whether it is back.
+ * opossum lets requests through and stops them; what it would decide by itself is switched off, since it counts shares
+ * of a window instead of failures in a row, and takes a 404 or a late answer for a recovery.
+ */
+export class Breaker {
+  readonly #options: BreakerOptions;
+  readonly #gate: Opossum<[() => Promise<void>], void>;
+  /** One error may end many requests; it is one failure. */
+  readonly #counted = new WeakSet<Error>();
+  #circuit: Circuit = INITIAL;
+  #opening = new AbortController();
+  #lastFailure: string | null = null;
+
+  constructor(options: BreakerOptions) {
+    this.#options = options;
+    this.#gate = new Opossum(work => work(), {
+      timeout: false,
+      errorThresholdPercentage: 101,
+      resetTimeout: NEVER_MS,
+      rollingPercentilesEnabled: false,
+      enableSnapshots: false,
+      // Without one it keeps a timer of its own that turns the window over.
+      rotateBucketController: new EventEmitter(),
+    });
+  }
+
+  get state(): BreakerState {
+    return this.#now().state;
+  }
+
+  /** Failed tries in a row. */
+  get failures(): number {
+    return this.#circuit.failures;
+  }
+
+  /** Milliseconds until the trial; null unless it is open. */
+  get retryInMs(): number | null {
+    const circuit = this.#now();
+    return circuit.state === 'open' ? circuit.until - this.#options.clock.monotonic() : null;
+  }
+
+  get lastFailure(): string | null {
+    return this.#lastFailure;
+  }
+
+  /** Aborts when it opens next: whoever waits to try again need wait no longer. */
+  get opening(): AbortSignal {
+    return this.#opening.signal;
+  }
+
+  /** Why a request would be refused now; null where it would be let through. */
+  refusal(): SidecarError | null {
+    return admits(this.#now()) ? null : this.#refused();
+  }
+
+  /**
+   * Lets `work` begin, and learns from how it ends. Its trial, where it is one, must end by itself in time.
+   * @param signal what ends the work from outside, which says nothing about the server
+   * @param isNeutral whether a result says nothing about the server either
+   * @throws SidecarError `circuit_open`, or what `work` throws
+   */
+  async run<T>(
+    signal: AbortSignal,
+    work: (trial: Trial | null) => Promise<T>,
+    isNeutral: (result: T) => boolean = () => false,
+  ): Promise<T> {
+    const circuit = this.#now();
+    if (!admits(circuit)) throw this.#refused();
+    this.#become(begun(circuit), null);
+    const { generation, state } = this.#circuit;
+    const end = (ending: Ending, reason: string | null) => this.#end(generation, ending, reason);
+    try {
+      const result =
+        state === 'closed'
+          ? await this.#throughGate(() => work(null))
+          : await work({ succeeded: () => end('success', null) });
+      end(isNeutral(result) ? 'neutral' : 'success', null);
+      return result;
+    } catch (thrown) {
+      const error = signal.aborted ? toSidecarError(signal.reason) : toSidecarError(thrown);
+      const ending = this.#endingOf(error, signal.aborted);
+      end(ending, ending === 'failure' ? error.message : null);
+      throw thrown;
+    }
+  }
+
+  /** Ends its timer. Who still holds it may go on. */
+  dispose(): void {
+    this.#gate.shutdown();
+  }
+
+  /** opossum's result has one type; the requests have many. */
+  async #throughGate<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#gate.isShutdown) return await work();
+    const { promise, resolve } = Promise.withResolvers<T>();
+    await this.#gate.fire(async () => resolve(await work()));
+    return await promise;
+  }
+
+  #endingOf(error: SidecarError, wasAborted: boolean): Ending {
+    // What aborts the work is mostly of our own making; the progress floor says of itself that it is not.
+    const isFailure = wasAborted ? error.serverFault === true : isServerFault(error);
+    if (!isFailure || this.#counted.has(error)) return 'neutral';
+    this.#counted.add(error);
+    return 'failure';
+  }
+
+  #end(generation: number, ending: Ending, reason: string | null): void {
+    const now = this.#options.clock.monotonic();
+    const before = this.#circuit;
+    const after = ended(before, generation, ending, this.#options.limits, now);
+    if (after === before) return;
+    if (reason !== null) this.#lastFailure = reason;
+    this.#become(after, reason);
+  }
+
+  #become(circuit: Circuit, reason: string | null): void {
+    const from = this.#circuit.state;
+    this.#circuit = circuit;
+    if (circuit.state === from) return;
+    if (circuit.state === 'closed') this.#gate.close();
+    if (circuit.state === 'open') {
+      this.#gate.open();
+      this.#opening.abort();
+      this.#opening = new AbortController();
+    }
+    this.#options.onChange(from, circuit.state, reason);
+  }
+
+  #now(): Circuit {
+    return at(this.#circuit, this.#options.clock.monotonic());
+  }
+
+  #refused(): SidecarError {
+    const retryInMs = this.retryInMs;
+    const retryAfterS = retryInMs === null ? TRIAL_RETRY_S : Math.max(retryInMs / 1_000, TRIAL_RETRY_S);
+    const next =
+      retryInMs === null ? 'a trial is under way' : `the next trial is in ${Math.ceil(retryAfterS)} s`;
+    const times = this.failures === 1 ? 'once' : `${this.failures} times in a row`;
+    const last = this.#lastFailure === null ? '' : ` Last failure: ${this.#lastFailure}`;
+    return new SidecarError('circuit_open', `${this.#options.who} failed ${times}; ${next}.${last}`, {
+      hint: 'Mend what the last failure names. The sidecar then finds out by itself: ask again after the trial.',
+      retryAfterS,
+    });
+  }
+}

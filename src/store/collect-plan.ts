@@ -1,0 +1,194 @@
+import { type BlobItem, Content, type Inventory, type RefItem, type SnapshotItem } from './content.ts';
+
+/** A superseded snapshot is kept so long unless space is needed. */
+const KEPT_MS = 24 * 3_600_000;
+/** For readers that resolved a ref just before it was switched: they open their files within this time. */
+export const READER_GRACE_MS = 30_000;
+/** For what another process is about to publish: from its first link to the record that names the snapshot. */
+export const IN_FLIGHT_GRACE_MS = 5 * 60_000;
+/** Down to this share of what the cache may hold, so that not every download has to make room. */
+const SWEPT_TO = 0.8;
+
+/** In bytes. */
+export interface Space {
+  /** What the cache may hold. */
+  readonly maxBytes: number;
+  /** What must stay free on its file system. */
+  readonly minFreeBytes: number;
+  readonly freeBytes: number;
+  /** What downloads under way may yet add to the cache's content. */
+  readonly reservedBytes: number;
+  /** As much of it as is not on the disk yet. */
+  readonly unwrittenBytes: number;
+  /** What somebody is about to add. */
+  readonly neededBytes: number;
+}
+
+export type Why = 'litter' | 'superseded' | 'space' | 'too_stale';
+
+export type Removal =
+  | {
+      readonly kind: 'snapshot';
+      readonly why: Why;
+      readonly item: SnapshotItem;
+      /** Contents that no other snapshot has. */
+      readonly blobs: readonly BlobItem[];
+    }
+  | { readonly kind: 'blob'; readonly why: Why; readonly item: BlobItem }
+  | { readonly kind: 'manifest'; readonly why: Why; readonly name: string }
+  | { readonly kind: 'ref'; readonly why: Why; readonly item: RefItem };
+
+export interface CollectPlan {
+  /** In this order. */
+  readonly removals: readonly Removal[];
+  readonly usedBytes: number;
+  readonly freedBytes: number;
+  /** Superseded, but so lately that somebody may be reading it: the limit may be exceeded by so much. */
+  readonly gracedBytes: number;
+  /** What is lacking before anything is removed; 0 where there is room. */
+  readonly excessBytes: number;
+  /** What is lacking all the same. */
+  readonly shortBytes: number;
+}
+
+/**
+ * What to remove from the cache, in order: litter; what was superseded over a day ago, down to 80 % of what the cache may
+ * hold; where space is needed, what was superseded since; and in the end refs that are too old to be given. Least
+ * recently used first. What a ref points to and what it pointed to before stay, as does what somebody may be reading or
+ * about to publish.
+ * @param maxStaleMs a ref that was confirmed longer ago is not given any more
+ */
+export function planCollection(
+  inventory: Inventory,
+  space: Space,
+  maxStaleMs: number,
+  now: number,
+): CollectPlan {
+  const planner = new Planner(inventory, space, now);
+  planner.removeLitter();
+  planner.removeSuperseded(now - KEPT_MS, SWEPT_TO, 'superseded');
+  planner.removeSuperseded(now, 1, 'space');
+  planner.removeTooStale(now - maxStaleMs);
+  return planner.plan();
+}
+
+class Planner {
+  readonly #inventory: Inventory;
+  readonly #space: Space;
+  readonly #now: number;
+  readonly #removals: Removal[] = [];
+  readonly #content: Content;
+  /** How many refs keep a snapshot. */
+  readonly #keepers = new Map<string, number>();
+  /** What may go, least recently used first. */
+  #candidates: readonly SnapshotItem[];
+  readonly #usedBytes: number;
+  readonly #gracedBytes: number;
+  readonly #excessBytes: number;
+
+  constructor(inventory: Inventory, space: Space, now: number) {
+    this.#inventory = inventory;
+    this.#space = space;
+    this.#now = now;
+    this.#content = new Content(inventory);
+    for (const id of inventory.refs.flatMap(keptBy)) this.#keepers.set(id, this.#keepersOf(id) + 1);
+    this.#usedBytes = this.#content.bytes;
+    this.#gracedBytes = this.#bytesOnlyIn(this.#loose().filter(item => this.#isGraced(item)));
+    this.#excessBytes = Math.max(0, this.#excess(1));
+    this.#candidates = this.#loose()
+      .filter(item => !this.#isGraced(item))
+      .toSorted((a, b) => a.lastUsedAt - b.lastUsedAt);
+  }
+
+  removeLitter(): void {
+    this.#removeIf(item => item.manifest === null, 'litter');
+    for (const item of this.#inventory.blobs) {
+      const isOld = item.changedAt <= this.#now - IN_FLIGHT_GRACE_MS;
+      if (!isOld || item.links > 0 || this.#content.holders(item) > 0 || !this.#content.drop(item)) continue;
+      this.#removals.push({ kind: 'blob', why: 'litter', item });
+    }
+    for (const { name, changedAt } of this.#inventory.orphanManifests) {
+      if (changedAt <= this.#now - IN_FLIGHT_GRACE_MS)
+        this.#removals.push({ kind: 'manifest', why: 'litter', name });
+    }
+  }
+
+  /** Down to `share` of what the cache may hold. */
+  removeSuperseded(usedBefore: number, share: number, why: Why): void {
+    this.#removeIf(item => this.#excess(share) > 0 && item.lastUsedAt <= usedBefore, why);
+  }
+
+  removeTooStale(confirmedBefore: number): void {
+    const old = this.#inventory.refs.filter(
+      ref => ref.isExpendable && ref.current !== null && (ref.confirmedAt ?? 0) < confirmedBefore,
+    );
+    const byId = new Map(this.#inventory.snapshots.map(item => [item.id, item]));
+    for (const item of old.toSorted((a, b) => (a.confirmedAt ?? 0) - (b.confirmedAt ?? 0))) {
+      if (this.#excess(1) <= 0) return;
+      this.#removals.push({ kind: 'ref', why: 'too_stale', item });
+      for (const id of keptBy(item)) {
+        this.#keepers.set(id, this.#keepersOf(id) - 1);
+        const snapshot = byId.get(id);
+        if (snapshot === undefined || this.#keepersOf(id) > 0 || this.#isGraced(snapshot)) continue;
+        this.#removeSnapshot(snapshot, 'too_stale');
+      }
+    }
+  }
+
+  plan(): CollectPlan {
+    return {
+      removals: this.#removals,
+      usedBytes: this.#usedBytes,
+      freedBytes: this.#usedBytes - this.#content.bytes,
+      gracedBytes: this.#gracedBytes,
+      excessBytes: this.#excessBytes,
+      shortBytes: Math.max(0, this.#excess(1)),
+    };
+  }
+
+  /** Bytes above `share` of what the cache may hold, by the quota or by what else is on the disk, whichever is worse. */
+  #excess(share: number): number {
+    const { maxBytes, minFreeBytes, freeBytes, reservedBytes, unwrittenBytes, neededBytes } = this.#space;
+    const used = this.#content.bytes;
+    const byQuota = used - this.#gracedBytes + reservedBytes + neededBytes - share * maxBytes;
+    const room = this.#usedBytes + freeBytes - minFreeBytes;
+    const byDisk = used + unwrittenBytes + neededBytes - share * room;
+    return Math.max(byQuota, byDisk);
+  }
+
+  /** What no ref keeps. */
+  #loose(): readonly SnapshotItem[] {
+    return this.#inventory.snapshots.filter(({ id }) => this.#keepersOf(id) === 0);
+  }
+
+  #keepersOf(id: string): number {
+    return this.#keepers.get(id) ?? 0;
+  }
+
+  #isGraced({ isSuperseded, lastUsedAt }: SnapshotItem): boolean {
+    return lastUsedAt > this.#now - (isSuperseded ? READER_GRACE_MS : IN_FLIGHT_GRACE_MS);
+  }
+
+  #removeIf(isWanted: (item: SnapshotItem) => boolean, why: Why): void {
+    this.#candidates = this.#candidates.filter(item => {
+      if (!isWanted(item)) return true;
+      this.#removeSnapshot(item, why);
+      return false;
+    });
+  }
+
+  #removeSnapshot(item: SnapshotItem, why: Why): void {
+    this.#removals.push({ kind: 'snapshot', why, item, blobs: this.#content.release(item) });
+  }
+
+  #bytesOnlyIn(items: readonly SnapshotItem[]): number {
+    const content = new Content(this.#inventory);
+    for (const item of items) content.release(item);
+    return this.#usedBytes - content.bytes;
+  }
+}
+
+/** What a ref points to and what it pointed to before. */
+export function keptBy({ current, previous }: RefItem): readonly string[] {
+  return [current, previous].filter(id => id !== null);
+}

@@ -1,0 +1,79 @@
+import type { ModelUri } from '../domain/model-uri.ts';
+
+/** Of one content. Here as below sizes are in bytes and times in milliseconds since 1970. */
+export interface BlobItem {
+  readonly sha256: string;
+  readonly size: number;
+  /** Hard links besides its own name; 0 where the file system has none and snapshots hold copies. */
+  readonly links: number;
+  readonly changedAt: number;
+}
+
+export interface SnapshotItem {
+  readonly id: string;
+  /** Its record's file name; null where there is none, so that nobody can find it again. */
+  readonly manifest: string | null;
+  readonly blobs: readonly BlobItem[];
+  /** When it was built, was found again, or stopped being current: the latest of these. */
+  readonly lastUsedAt: number;
+  /** Whether this process knows that it was superseded then, and that nobody has found it since. */
+  readonly isSuperseded: boolean;
+}
+
+export interface RefItem {
+  readonly uri: ModelUri;
+  readonly scopeId: string;
+  /** Of its record, from the layout's root. */
+  readonly path: string;
+  readonly current: string | null;
+  /** What was published before. */
+  readonly previous: string | null;
+  readonly confirmedAt: number | null;
+  /** Whether it may be forgotten: nobody configured it, and no other process may be serving it. */
+  readonly isExpendable: boolean;
+}
+
+/** What is on the disk. */
+export interface Inventory {
+  readonly snapshots: readonly SnapshotItem[];
+  readonly blobs: readonly BlobItem[];
+  readonly refs: readonly RefItem[];
+  /** File names of records of snapshots that are gone. */
+  readonly orphanManifests: readonly { readonly name: string; readonly changedAt: number }[];
+}
+
+/** Which contents how many snapshots have, as snapshots go. */
+export class Content {
+  readonly #holders = new Map<BlobItem, number>();
+  readonly #dropped = new Set<BlobItem>();
+  bytes = 0;
+
+  constructor({ snapshots, blobs }: Inventory) {
+    for (const { size } of blobs) this.bytes += size;
+    for (const blob of snapshots.flatMap(item => item.blobs)) {
+      this.#holders.set(blob, this.holders(blob) + 1);
+      if (blob.links === 0) this.bytes += blob.size;
+    }
+  }
+
+  holders(blob: BlobItem): number {
+    return this.#holders.get(blob) ?? 0;
+  }
+
+  /** Takes a snapshot away; what nothing else has goes with it. */
+  release(snapshot: SnapshotItem): readonly BlobItem[] {
+    return snapshot.blobs.filter(blob => {
+      const others = this.holders(blob) - 1;
+      this.#holders.set(blob, others);
+      if (blob.links === 0) this.bytes -= blob.size;
+      return others === 0 && this.drop(blob);
+    });
+  }
+
+  drop(blob: BlobItem): boolean {
+    if (this.#dropped.has(blob)) return false;
+    this.#dropped.add(blob);
+    this.bytes -= blob.size;
+    return true;
+  }
+}

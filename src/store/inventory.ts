@@ -1,0 +1,115 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { mapBounded } from '../policy/bounded.ts';
+import type { BlobItem, Inventory, RefItem, SnapshotItem } from './content.ts';
+import { ifAbsent, readIfThere } from './durable.ts';
+import type { Layout } from './layout.ts';
+import { parseManifest } from './manifests.ts';
+import { readRecords } from './records.ts';
+import type { Ref } from './ref-record.ts';
+import type { Usage } from './usage.ts';
+
+/** A few of the threads that the disk has: whoever waits for a file meanwhile does not wait for this. */
+const READS_AT_ONCE = 4;
+
+/** What a process knows beyond the disk. */
+export interface Knowledge {
+  readonly usage: Usage;
+  /** Refs as it keeps them in memory, which may not be saved. */
+  readonly refs: () => readonly Ref[];
+  /** Whether the ref may be forgotten where nothing else gives room. */
+  readonly isExpendable: (ref: Ref, scopeId: string) => boolean;
+}
+
+interface ManifestItem {
+  readonly name: string;
+  readonly snapshot: string | null;
+  readonly sha256s: readonly string[];
+  readonly changedAt: number;
+}
+
+/** What the cache holds. It changes meanwhile: whoever removes anything looks again. */
+export async function takeInventory(layout: Layout, knowledge: Knowledge): Promise<Inventory> {
+  const blobs = await readBlobs(layout);
+  const bySha256 = new Map(blobs.map(blob => [blob.sha256, blob]));
+  const manifests = await readManifests(layout);
+  const bySnapshot = new Map(manifests.map(item => [item.snapshot, item]));
+  const usedAt = await knowledge.usage.all();
+  const ids = await namesIn(layout.snapshots);
+  const snapshots = await mapBounded(ids, READS_AT_ONCE, async (id): Promise<SnapshotItem> => {
+    const manifest = bySnapshot.get(id);
+    const builtAt = manifest?.changedAt ?? (await changedAt(layout.snapshot(id)));
+    return {
+      id,
+      manifest: manifest?.name ?? null,
+      blobs: [...new Set(manifest?.sha256s.flatMap(sha256 => bySha256.get(sha256) ?? []))],
+      lastUsedAt: Math.max(builtAt, usedAt.get(id) ?? 0),
+      isSuperseded: knowledge.usage.isSuperseded(id),
+    };
+  });
+  const there = new Set(ids);
+  const orphanManifests = manifests.filter(({ snapshot }) => snapshot === null || !there.has(snapshot));
+  return { snapshots, blobs, refs: await readRefs(layout, knowledge), orphanManifests };
+}
+
+/** On the disk, of all scopes and processes, and in memory. */
+export async function readRefs(layout: Layout, knowledge: Knowledge): Promise<readonly RefItem[]> {
+  const onDisk = (await readRecords(layout)).flatMap(({ path, found }): readonly RefItem[] => {
+    if (found === null) return [];
+    const isExpendable = knowledge.isExpendable(found.ref, found.scopeId);
+    return [refItem(relative(layout.root, path), found.ref, found.scopeId, isExpendable)];
+  });
+  const saved = new Set(onDisk.map(({ current }) => current));
+  const unsaved = knowledge.refs().filter(({ published }) => !saved.has(published?.snapshot ?? null));
+  return [...onDisk, ...unsaved.map(ref => refItem('', ref, '', false))];
+}
+
+function refItem(path: string, ref: Ref, scopeId: string, isExpendable: boolean): RefItem {
+  const { uri, published, previous, confirmedAt } = ref;
+  return { uri, scopeId, path, current: published?.snapshot ?? null, previous, confirmedAt, isExpendable };
+}
+
+async function readBlobs(layout: Layout): Promise<readonly BlobItem[]> {
+  const shards = await namesIn(layout.blobs);
+  const names = await mapBounded(shards, READS_AT_ONCE, shard => namesIn(join(layout.blobs, shard)));
+  const blobs = await mapBounded(names.flat(), READS_AT_ONCE, sha256 => statBlob(layout, sha256));
+  return blobs.flatMap(blob => blob ?? []);
+}
+
+export async function statBlob(layout: Layout, sha256: string): Promise<BlobItem | null> {
+  const stats = await ifAbsent(null, stat(layout.blob(sha256)));
+  if (stats?.isFile() !== true) return null;
+  const { size, nlink, mtimeMs, ctimeMs } = stats;
+  return { sha256, size, links: nlink - 1, changedAt: Math.max(mtimeMs, ctimeMs) };
+}
+
+async function readManifests(layout: Layout): Promise<readonly ManifestItem[]> {
+  const entries = await ifAbsent([], readdir(layout.manifests, { withFileTypes: true }));
+  const names = entries.filter(entry => entry.isFile()).map(entry => entry.name);
+  return await mapBounded(names, READS_AT_ONCE, async name => {
+    const path = join(layout.manifests, name);
+    const changed = await changedAt(path);
+    const stored = parseManifest((await readIfThere(path)) ?? '');
+    const sha256s = stored?.files.map(file => file.sha256) ?? [];
+    return { name, snapshot: stored?.snapshot ?? null, sha256s, changedAt: changed };
+  });
+}
+
+/** When it was last built, found or superseded, as of now. */
+export async function lastUsedAt(
+  layout: Layout,
+  usage: Usage,
+  { id, manifest }: Pick<SnapshotItem, 'id' | 'manifest'>,
+): Promise<number> {
+  const built = manifest === null ? layout.snapshot(id) : join(layout.manifests, manifest);
+  return Math.max(await changedAt(built), await usage.lastOf(id));
+}
+
+async function changedAt(path: string): Promise<number> {
+  const stats = await ifAbsent(null, stat(path));
+  return stats === null ? 0 : Math.max(stats.mtimeMs, stats.ctimeMs);
+}
+
+async function namesIn(dir: string): Promise<readonly string[]> {
+  return await ifAbsent([], readdir(dir));
+}

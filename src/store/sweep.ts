@@ -1,0 +1,153 @@
+import { link, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf } from '../domain/errors.ts';
+import { mapBounded } from '../policy/bounded.ts';
+import { type CollectPlan, IN_FLIGHT_GRACE_MS, keptBy, type Removal } from './collect-plan.ts';
+import type { BlobItem, SnapshotItem } from './content.ts';
+import { isAbsent, temporaryName } from './durable.ts';
+import { type Knowledge, lastUsedAt, readRefs, statBlob } from './inventory.ts';
+import type { Layout } from './layout.ts';
+
+const REMOVALS_AT_ONCE = 4;
+/** Between two looks at what the refs point to. */
+const BATCH = 500;
+
+export interface Swept {
+  readonly snapshots: number;
+  readonly freedBytes: number;
+}
+
+export interface SweepOptions {
+  readonly layout: Layout;
+  /** Of this process: what a crash leaves there is litter. */
+  readonly tmp: string;
+  readonly knowledge: Knowledge;
+  /** Milliseconds since 1970. */
+  readonly now: number;
+  /** Forgets a ref, with its record and link. */
+  readonly forget: (removal: Removal & { readonly kind: 'ref' }) => Promise<void>;
+}
+
+/**
+ * Carries a plan out. What vanishes does so by one rename, out of everybody's sight, and comes back by another one where
+ * somebody published it in the meantime: whoever publishes writes the record first and looks for the snapshot after
+ * that, and here it is taken away first and the records are looked at after that, so that one of the two sees the other.
+ * A crash leaves whole snapshots, or contents that nobody has, which are litter for the next collection.
+ */
+export async function sweep(plan: CollectPlan, options: SweepOptions): Promise<Swept> {
+  const { removals } = plan;
+  for (const removal of removals.filter(isRef)) await options.forget(removal);
+  const snapshots = removals.filter(isSnapshot);
+  const swept = { snapshots: 0, freedBytes: 0 };
+  for (let from = 0; from < snapshots.length; from += BATCH) {
+    const { count, freed } = await sweepSnapshots(snapshots.slice(from, from + BATCH), options);
+    swept.snapshots += count;
+    swept.freedBytes += freed;
+  }
+  for (const removal of removals) {
+    if (removal.kind === 'blob') swept.freedBytes += await removeBlob(removal.item, options, 'stale');
+    if (removal.kind === 'manifest') await rm(join(options.layout.manifests, removal.name), { force: true });
+  }
+  return swept;
+}
+
+type SnapshotRemoval = Removal & { readonly kind: 'snapshot' };
+
+interface Aside extends SnapshotRemoval {
+  readonly dir: string;
+  readonly record: string;
+}
+
+async function sweepSnapshots(
+  removals: readonly SnapshotRemoval[],
+  options: SweepOptions,
+): Promise<{ readonly count: number; readonly freed: number }> {
+  const taken = await mapBounded(removals, REMOVALS_AT_ONCE, removal => takeAside(removal, options));
+  const aside = taken.flatMap(one => one ?? []);
+  const kept = new Set((await readRefs(options.layout, options.knowledge)).flatMap(keptBy));
+  const freed = await mapBounded(aside, REMOVALS_AT_ONCE, async one => {
+    if (!kept.has(one.item.id)) return { bytes: await removeAside(one, options), count: 1 };
+    await putBack(one, options.layout);
+    return { bytes: 0, count: 0 };
+  });
+  return {
+    count: freed.reduce((sum, { count }) => sum + count, 0),
+    freed: freed.reduce((sum, { bytes }) => sum + bytes, 0),
+  };
+}
+
+/** Null where it was used since the plan was made, or is gone. */
+async function takeAside(
+  removal: SnapshotRemoval,
+  { layout, tmp, knowledge }: SweepOptions,
+): Promise<Aside | null> {
+  const { id, manifest } = removal.item;
+  const aside = { ...removal, dir: temporaryName(tmp), record: temporaryName(tmp) };
+  if ((await lastUsedAt(layout, knowledge.usage, removal.item)) > removal.item.lastUsedAt) return null;
+  // Without its record nobody finds it any more; a crash in between leaves a snapshot that is litter.
+  if (manifest !== null) await rename(join(layout.manifests, manifest), aside.record).catch(ifThere);
+  const isTaken = await rename(layout.snapshot(id), aside.dir).then(() => true, ifThere);
+  if (isTaken === true) return aside;
+  await rm(aside.record, { force: true });
+  return null;
+}
+
+async function putBack({ item, dir, record }: Aside, layout: Layout): Promise<void> {
+  // Whoever missed it may have built it again.
+  await rename(dir, layout.snapshot(item.id)).catch(unlessTaken);
+  if (item.manifest !== null) await rename(record, join(layout.manifests, item.manifest)).catch(ifThere);
+  await rm(dir, { recursive: true, force: true });
+}
+
+/** The snapshot, and what nobody else has of it; returns what that frees, in bytes. */
+async function removeAside({ item, blobs, dir, record }: Aside, options: SweepOptions): Promise<number> {
+  await rm(dir, { recursive: true, force: true });
+  await rm(record, { force: true });
+  await options.knowledge.usage.forget(item.id);
+  let freed = copiedBytes(item);
+  for (const blob of blobs) freed += await removeBlob(blob, options, blob.links === 0 ? 'stale' : 'any');
+  return freed;
+}
+
+/** Where there are no hard links a snapshot holds copies. */
+function copiedBytes({ blobs }: SnapshotItem): number {
+  return blobs.reduce((sum, { links, size }) => sum + (links === 0 ? size : 0), 0);
+}
+
+/**
+ * Removes a content that no snapshot has; returns what that frees, in bytes.
+ * @param age `stale`: only where nobody has touched it for a while. Without hard links nothing else shows who wants it.
+ */
+async function removeBlob(
+  { sha256 }: BlobItem,
+  { layout, tmp, now }: SweepOptions,
+  age: 'stale' | 'any',
+): Promise<number> {
+  const found = await statBlob(layout, sha256);
+  if (found === null || found.links > 0) return 0;
+  if (age === 'stale' && found.changedAt > now - IN_FLIGHT_GRACE_MS) return 0;
+  const path = layout.blob(sha256);
+  const aside = temporaryName(tmp);
+  if ((await rename(path, aside).then(() => true, ifThere)) !== true) return 0;
+  // A snapshot that was being built may have linked to it just before.
+  const isWanted = (await stat(aside)).nlink > 1;
+  if (isWanted) await link(aside, path).catch(unlessTaken);
+  await rm(aside, { force: true });
+  return isWanted ? 0 : found.size;
+}
+
+function isRef(removal: Removal): removal is Removal & { readonly kind: 'ref' } {
+  return removal.kind === 'ref';
+}
+
+function isSnapshot(removal: Removal): removal is SnapshotRemoval {
+  return removal.kind === 'snapshot';
+}
+
+function ifThere(error: unknown): void {
+  if (!isAbsent(error)) throw error;
+}
+
+function unlessTaken(error: unknown): void {
+  if (!['ENOTEMPTY', 'EEXIST'].includes(errnoOf(error))) throw error;
+}

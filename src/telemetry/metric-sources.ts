@@ -1,0 +1,22 @@
+import type { ModelUri } from '../domain/model-uri.ts';
+import type { BreakerState } from '../domain/outcome.ts';
+import type { CacheState, ModelSummary, WorkState } from '../reload/api.ts';
+
+/** What is looked at for each scrape; none of it may wait. */
+export interface MetricSources {
+  /** What the sidecar's own credential has in the cache. */
+  readonly models: () => readonly ModelSummary[];
+  readonly cache: () => Pick<CacheState, 'usable' | 'models' | 'bytes'>;
+  readonly work: () => WorkState;
+  readonly breakers: () => readonly BreakerLook[];
+  readonly configured: readonly ModelUri[];
+  readonly maxStaleS: number;
+  readonly cacheMaxBytes: number;
+  readonly version: string;
+}
+
+interface BreakerLook {
+  readonly name: string;
+  readonly host: string;
+  readonly state: BreakerState;
+}

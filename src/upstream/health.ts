@@ -1,0 +1,94 @@
+import type { Clock } from '../domain/clock.ts';
+import { SidecarError, toSidecarError } from '../domain/errors.ts';
+import { withTimeout } from '../policy/abort.ts';
+import type { MlflowClient } from './mlflow-client.ts';
+import { discard } from './transport.ts';
+
+/** A success this recent tells more than a probe could. */
+const FRESH_MS = 10_000;
+const TIMEOUT_MS = 5_000;
+
+/** What MLflow's `/health` last said. */
+export interface Health {
+  readonly ok: boolean;
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  readonly latencyMs: number;
+  readonly error: string | null;
+}
+
+export interface HealthProbeOptions {
+  readonly client: MlflowClient;
+  readonly baseUri: string;
+  readonly clock: Clock;
+  /** Aborts when the process ends. */
+  readonly stop: AbortSignal;
+}
+
+/**
+ * Asks MLflow's own `/health` beside a question, where it has not answered one for a while. It decides nothing and holds
+ * nobody up: it tells an MLflow that is down from one that is stuck in this question.
+ */
+export class HealthProbe {
+  readonly #options: HealthProbeOptions;
+  #answeredAt = Number.NEGATIVE_INFINITY;
+  #probedAt = Number.NEGATIVE_INFINITY;
+  #isUnderWay = false;
+  #last: Health | null = null;
+
+  constructor(options: HealthProbeOptions) {
+    this.#options = options;
+  }
+
+  get last(): Health | null {
+    return this.#last;
+  }
+
+  /** A question was answered. */
+  answered(): void {
+    this.#answeredAt = this.#options.clock.monotonic();
+  }
+
+  /** A question is being sent. */
+  beside(): void {
+    const since = this.#options.clock.monotonic() - FRESH_MS;
+    if (this.#isUnderWay || this.#answeredAt > since || this.#probedAt > since) return;
+    void this.#probe();
+  }
+
+  /** What it adds to the reason for a failure; empty where it has not spoken lately. */
+  words(): string {
+    if (this.#last === null || this.#options.clock.monotonic() - this.#probedAt > FRESH_MS) return '';
+    return this.#last.ok
+      ? " MLflow's own /health answers, so the server itself runs."
+      : " MLflow's own /health fails too.";
+  }
+
+  async #probe(): Promise<void> {
+    const { clock } = this.#options;
+    const startedAt = clock.monotonic();
+    this.#isUnderWay = true;
+    this.#probedAt = startedAt;
+    const error = await this.#ask();
+    const latencyMs = clock.monotonic() - startedAt;
+    this.#last = { ok: error === null, at: clock.now(), latencyMs, error };
+    this.#isUnderWay = false;
+  }
+
+  /** Why it is not well; null where it is. */
+  async #ask(): Promise<string | null> {
+    const { client, baseUri, stop } = this.#options;
+    const url = new URL(`${baseUri}/health`);
+    const tooSlow = () => new SidecarError('mlflow_timeout', `no answer within ${TIMEOUT_MS / 1_000} s`);
+    try {
+      return await withTimeout(TIMEOUT_MS, stop, tooSlow, async signal => {
+        const call = { signal, authorization: null, origin: null };
+        const response = await client.send('/health', { url, method: 'GET' }, call);
+        discard(response);
+        return response.statusCode === 200 ? null : `HTTP ${response.statusCode}`;
+      });
+    } catch (error) {
+      return toSidecarError(error).message;
+    }
+  }
+}

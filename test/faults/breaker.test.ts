@@ -1,0 +1,348 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import pLimit from 'p-limit';
+import { expect, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
+import { OutcomeSchema } from '../../src/domain/outcome.ts';
+import { type Fault, ScriptedMlflow } from '../support/scripted-mlflow.ts';
+import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
+import { GRACE_MS, modelFiles, refusedReload, reload, until, wrongFiles } from './harness.ts';
+
+const WARM = 'models:/warm/Production';
+const DOWN: Fault = { kind: 'status', status: 503, body: 'down for maintenance' };
+
+const Status = z.object({
+  breaker: z.string(),
+  breakers: z.array(
+    z.object({
+      name: z.string(),
+      state: z.string(),
+      failures: z.number(),
+      retry_in_s: z.number().nullable(),
+      last_failure: z.string().nullable(),
+    }),
+  ),
+  mlflow: z.object({ health: z.object({ ok: z.boolean(), error: z.string().nullable() }).nullable() }),
+});
+
+interface Stage {
+  readonly upstream: ScriptedMlflow;
+  readonly sidecar: RunningSidecar;
+  readonly url: string;
+}
+
+/** A sidecar that has loaded `warm` v1, over an upstream that is well so far. */
+async function stageOf(env: Readonly<Record<string, string>> = {}): Promise<Stage> {
+  const upstream = await ScriptedMlflow.start();
+  onTestFinished(() => upstream.close());
+  upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-1') });
+  const sidecar = await startSidecar({ ...upstream.env, SIDECAR_LOG_LEVEL: 'info', ...env });
+  onTestFinished(async () => void (await sidecar.stop()));
+  expect((await reload(sidecar.url, WARM)).outcome).toMatchObject({ status: 'loaded', breaker: 'closed' });
+  return { upstream, sidecar, url: sidecar.url };
+}
+
+async function statusOf(url: string) {
+  return Status.parse(await (await fetch(`${url}/v1/status`)).json());
+}
+
+/** Questions of the registry, without its health. */
+function questions(upstream: ScriptedMlflow): number {
+  return upstream.requests.filter(({ routeClass, url }) => routeClass === 'registry' && url !== '/health')
+    .length;
+}
+
+/** What is asked while `work` is done. */
+async function asked(upstream: ScriptedMlflow, work: () => Promise<unknown>): Promise<number> {
+  const before = questions(upstream);
+  await work();
+  return questions(upstream) - before;
+}
+
+/** Five models that nobody has, each of whose first tries fails: five failures in a row without a backoff. */
+async function openRegistry({ upstream, url }: Stage, fault: Fault = DOWN): Promise<void> {
+  await upstream.setFault('registry', fault);
+  await Promise.all(
+    Array.from({ length: 5 }, (_, n) => reload(url, `models:/cold-${n}/Production`, { deadline_s: 20 })),
+  );
+  expect((await statusOf(url)).breaker).toBe('open');
+}
+
+test('after five failed tries in a row the registry is left alone, and everybody is told', async () => {
+  const stage = await stageOf();
+  const { upstream, url, sidecar } = stage;
+  const startedAt = performance.now();
+  expect(await asked(upstream, () => openRegistry(stage))).toBe(5);
+  // Their second tries would have come after 2 s.
+  expect(performance.now() - startedAt).toBeLessThan(1_500);
+  expect(
+    await asked(upstream, async () => {
+      const warm = await reload(url, WARM);
+      expect(warm.outcome).toMatchObject({
+        status: 'stale',
+        version: '1',
+        breaker: 'open',
+        attempts: 0,
+        refreshing: false,
+        warning: { code: 'circuit_open' },
+      });
+      expect(warm.outcome.warning?.message).toMatch(
+        /failed 5 times in a row; the next trial is in \d+ s\. Last failure: .*HTTP 503/,
+      );
+      expect(warm.ms).toBeLessThan(GRACE_MS);
+      const body = { model_uri: 'models:/other/Production', on_failure: 'fail' };
+      const { http, headers, problem } = await refusedReload(url, { body });
+      expect([http, problem.code, problem.status]).toEqual([503, 'circuit_open', 'failed']);
+      expect(Number(headers.get('retry-after'))).toBeGreaterThan(50);
+      expect(Number(headers.get('retry-after'))).toBeLessThanOrEqual(60);
+    }),
+  ).toBe(0);
+  const { breakers, mlflow } = await statusOf(url);
+  expect(breakers.map(({ name, state }) => [name, state])).toEqual([
+    ['registry', 'open'],
+    ['tracking', 'closed'],
+    ['artifacts', 'closed'],
+  ]);
+  expect(breakers[0]).toMatchObject({ failures: 5, last_failure: expect.stringContaining('HTTP 503') });
+  expect(mlflow.health).not.toBeUndefined();
+  expect(sidecar.logs()).toContain('is left alone for a while');
+});
+
+test('a 404 between failures does not open it, however often', async () => {
+  const { upstream, url } = await stageOf();
+  for (let n = 0; n < 12; n++) {
+    const { outcome } = await reload(url, `models:/nobody-${n}/Production`);
+    expect(outcome).toMatchObject({ status: 'missing', breaker: 'closed' });
+  }
+  await upstream.setFault('registry', { kind: 'status', status: 409, body: 'conflict' });
+  await Promise.all(
+    Array.from({ length: 8 }, (_, n) => reload(url, `models:/odd-${n}/Production`, { deadline_s: 0.5 })),
+  );
+  expect((await statusOf(url)).breakers[0]).toMatchObject({ state: 'closed', failures: 0 });
+});
+
+test('open: 200 calls with 10 in flight after 20 to warm up, p99 under 20 ms, and MLflow sees nothing', async () => {
+  const stage = await stageOf();
+  await openRegistry(stage);
+  for (let n = 0; n < 20; n++) await reload(stage.url, WARM);
+  const limit = pLimit(10);
+  const round = async () => {
+    const calls = Array.from({ length: 200 }, () =>
+      limit(async () => {
+        const { outcome, ms } = await reload(stage.url, WARM);
+        expect(outcome).toMatchObject({ status: 'stale', version: '1' });
+        return ms;
+      }),
+    );
+    const times = (await Promise.all(calls)).toSorted((x, y) => x - y);
+    return times[Math.ceil(times.length * 0.99) - 1] ?? 0;
+  };
+  const p99s: number[] = [];
+  const seen = await asked(stage.upstream, async () => {
+    // The callers are on the same cores: what disturbs one round is not the sidecar's.
+    while (p99s.length < 12 && Math.min(...p99s) >= 20) {
+      p99s.push(await round());
+      await delay(200);
+    }
+  });
+  const shown = p99s.map(ms => ms.toFixed(1)).join(', ');
+  console.log(`breaker open, 200 calls, 10 in flight: p99 ${shown} ms; questions to MLflow: ${seen}`);
+  expect(seen).toBe(0);
+  expect(Math.min(...p99s)).toBeLessThan(20);
+});
+
+test('the trial’s success closes it, and one request is all that it takes', async () => {
+  const stage = await stageOf({ SIDECAR_BREAKER_RESET_S: '1' });
+  await openRegistry(stage);
+  await stage.upstream.clearFaults();
+  await delay(1_100);
+  expect((await statusOf(stage.url)).breaker).toBe('half-open');
+  expect(await asked(stage.upstream, () => reload(stage.url, WARM))).toBe(1);
+  expect(await statusOf(stage.url)).toMatchObject({ breaker: 'closed' });
+  expect((await reload(stage.url, WARM)).outcome).toMatchObject({ status: 'unchanged', breaker: 'closed' });
+  expect(stage.sidecar.logs()).toContain('is well again');
+});
+
+test('a trial that fails opens it for the whole time again, and is not tried again', async () => {
+  const stage = await stageOf({ SIDECAR_BREAKER_RESET_S: '1' });
+  await openRegistry(stage);
+  await delay(1_100);
+  const seen = await asked(stage.upstream, async () => {
+    const { outcome, ms } = await reload(stage.url, 'models:/other/Production');
+    expect(outcome).toMatchObject({ status: 'failed', attempts: 1, warning: { code: 'mlflow_error' } });
+    expect(ms).toBeLessThan(1_000);
+    expect((await reload(stage.url, WARM)).outcome.warning?.code).toBe('circuit_open');
+  });
+  expect(seen).toBe(1);
+  const [registry] = (await statusOf(stage.url)).breakers;
+  expect(registry).toMatchObject({ state: 'open', failures: 6 });
+  expect(registry?.retry_in_s).toBeGreaterThan(0.3);
+});
+
+test.each<[string, Fault | null]>([
+  ['a definite 404', null],
+  ['HTTP 409', { kind: 'status', status: 409, body: 'conflict' }],
+])('a trial that ends in %s leaves it half-open, and the next one decides', async (_, fault) => {
+  const stage = await stageOf({ SIDECAR_BREAKER_RESET_S: '1' });
+  await openRegistry(stage);
+  await stage.upstream.clearFaults();
+  if (fault !== null) await stage.upstream.setFault('registry', fault, { first: 1 });
+  await delay(1_100);
+  const { outcome } = await reload(stage.url, 'models:/nobody/Production', { deadline_s: 0.5 });
+  expect(outcome).toMatchObject({ attempts: 1, breaker: 'half-open' });
+  expect((await statusOf(stage.url)).breaker).toBe('half-open');
+  expect((await reload(stage.url, WARM)).outcome).toMatchObject({ status: 'unchanged', breaker: 'closed' });
+});
+
+test('a trial that hangs ends at its own deadline; callers have the last good model at once meanwhile', async () => {
+  const stage = await stageOf({ SIDECAR_BREAKER_RESET_S: '1', MLFLOW_HTTP_REQUEST_TIMEOUT: '1.5' });
+  await openRegistry(stage);
+  await stage.upstream.setFault('registry', { kind: 'silent' });
+  await delay(1_100);
+  const seen = await asked(stage.upstream, async () => {
+    const trial = reload(stage.url, WARM, { refresh_wait_s: 5 });
+    await until(1_000, async () => ((await statusOf(stage.url)).breaker === 'half-open' ? true : null));
+    await delay(200);
+    const others = await Promise.all([
+      ...Array.from({ length: 20 }, () => reload(stage.url, WARM)),
+      reload(stage.url, 'models:/other/Production'),
+    ]);
+    for (const { outcome, ms } of others) {
+      expect(outcome).toMatchObject({ breaker: 'half-open', warning: { code: 'circuit_open' } });
+      expect(outcome.status).toBe(outcome.name === 'warm' ? 'stale' : 'failed');
+      expect(ms).toBeLessThan(GRACE_MS);
+    }
+    const { outcome, ms } = await trial;
+    expect(outcome).toMatchObject({ status: 'stale', breaker: 'open', warning: { code: 'mlflow_timeout' } });
+    expect(ms).toBeGreaterThan(1_400);
+    expect(ms).toBeLessThan(1_500 + GRACE_MS);
+  });
+  expect(seen).toBe(1);
+});
+
+test('an answer from before the opening closes nothing', async () => {
+  const stage = await stageOf();
+  const { upstream, url } = stage;
+  upstream.addVersion({ name: 'early', stage: 'Production', files: modelFiles('early-1') });
+  await upstream.setFault('registry', { kind: 'delay', ms: 1_200 }, { first: 1 });
+  const early = reload(url, 'models:/early/Production', { deadline_s: 5 });
+  await until(1_000, async () => (questions(upstream) > 2 ? true : null));
+  const opening = openRegistry(stage);
+  await opening;
+  await upstream.clearFaults();
+  await early;
+  expect((await statusOf(url)).breaker).toBe('open');
+});
+
+test('a registry that is left alone stops no download, and an artifact server none of the questions', async () => {
+  const stage = await stageOf();
+  const { upstream, url } = stage;
+  upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
+  await upstream.setFault('file', { kind: 'delay', ms: 1_500 });
+  const loading = reload(url, WARM, { deadline_s: 20 });
+  await until(2_000, async () => ((upstream.counts('route').get('file') ?? 0) > 3 ? true : null));
+  await openRegistry(stage);
+  expect((await loading).outcome).toMatchObject({ status: 'loaded', version: '2', breaker: 'open' });
+
+  const other = await stageOf();
+  await other.upstream.setFault('listing', DOWN);
+  for (let n = 0; n < 5; n++)
+    other.upstream.addVersion({ name: `cold-${n}`, stage: 'Production', files: modelFiles('cold') });
+  await Promise.all(
+    Array.from({ length: 5 }, (_, n) =>
+      reload(other.url, `models:/cold-${n}/Production`, { deadline_s: 20 }),
+    ),
+  );
+  expect((await reload(other.url, WARM)).outcome).toMatchObject({ status: 'unchanged', breaker: 'closed' });
+  other.upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
+  const { outcome, ms } = await reload(other.url, WARM);
+  expect(outcome).toMatchObject({
+    status: 'stale',
+    version: '1',
+    wanted_version: '2',
+    breaker: 'open',
+    warning: { code: 'circuit_open' },
+  });
+  expect(ms).toBeLessThan(GRACE_MS);
+  expect((await statusOf(other.url)).breakers.map(({ name, state }) => [name, state])).toEqual([
+    ['registry', 'closed'],
+    ['tracking', 'closed'],
+    ['artifacts', 'open'],
+  ]);
+});
+
+test('an artifact server is found to be back by its trial', async () => {
+  const { upstream, url } = await stageOf({ SIDECAR_BREAKER_RESET_S: '1' });
+  upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
+  await upstream.setFault('file', { kind: 'reset' });
+  const before = upstream.counts('route').get('file') ?? 0;
+  // Three files, whose first tries and second ones make five failures.
+  expect((await reload(url, WARM, { deadline_s: 20 })).outcome).toMatchObject({
+    status: 'stale',
+    breaker: 'open',
+  });
+  expect((upstream.counts('route').get('file') ?? 0) - before).toBe(5);
+  await upstream.clearFaults();
+  await delay(1_100);
+  const { outcome } = await reload(url, WARM, { deadline_s: 10 });
+  expect(outcome).toMatchObject({ status: 'loaded', version: '2', breaker: 'closed' });
+  expect(await wrongFiles(outcome.path, modelFiles('warm-2'))).toEqual([]);
+});
+
+const List = z.object({ models: z.array(OutcomeSchema) });
+
+/** Reloads a hundred models that nobody has, in one call. */
+async function reloadHundred(url: string, from: number) {
+  const model_uris = Array.from({ length: 100 }, (_, n) => `models:/storm-${from + n}/Production`);
+  const response = await fetch(`${url}/v1/reload`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model_uris, deadline_s: 30 }),
+  });
+  return List.parse(await response.json()).models;
+}
+
+test('a storm of 1,000 models at once on a registry that answers 503: 1.2 requests a model at most', async () => {
+  const { upstream, url } = await stageOf();
+  await upstream.setFault('registry', DOWN);
+  const before = upstream.requests.length;
+  const lists = await Promise.all(Array.from({ length: 10 }, (_, n) => reloadHundred(url, n * 100)));
+  const outcomes = lists.flat();
+  const seen = upstream.requests.length - before;
+  console.log(`1,000 models at once: ${seen} requests to MLflow`);
+  expect(seen).toBeLessThanOrEqual(1_200);
+  expect(Math.max(...outcomes.map(({ attempts }) => attempts))).toBeLessThanOrEqual(3);
+  expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 1_000 }, () => 'failed'));
+  // As many as are in flight at once were on their way when it opened.
+  expect(outcomes.filter(({ warning }) => warning?.code === 'circuit_open').length).toBeGreaterThan(900);
+});
+
+test('a storm of 1,000 callers of one model on a registry that answers 503: a handful of requests', async () => {
+  const { upstream, url } = await stageOf();
+  await upstream.setFault('registry', DOWN);
+  const before = upstream.requests.length;
+  const limit = pLimit(100);
+  const outcomes = await Promise.all(
+    Array.from({ length: 1_000 }, () =>
+      limit(async () => (await reload(url, 'models:/storm/Production', { deadline_s: 30 })).outcome),
+    ),
+  );
+  const seen = upstream.requests.length - before;
+  console.log(`1,000 callers of one model: ${seen} requests to MLflow`);
+  // Five tries that failed, and the health beside the first of them.
+  expect(seen).toBeLessThanOrEqual(6);
+  expect(Math.max(...outcomes.map(({ attempts }) => attempts))).toBeLessThanOrEqual(3);
+});
+
+test('health is asked beside a question, without a try of its own, and says why', async () => {
+  const { upstream, url } = await stageOf();
+  await delay(10_200);
+  const isQuestion = (request: { readonly url: string }) => request.url !== '/health';
+  await upstream.setFault('registry', { kind: 'silent' }, { when: isQuestion });
+  const before = upstream.counts('route').get('/health') ?? 0;
+  const { outcome, ms } = await reload(url, WARM, { refresh_wait_s: 0.5 });
+  expect(outcome.warning).toMatchObject({ code: 'mlflow_timeout' });
+  expect(outcome.warning?.message).toContain("MLflow's own /health answers");
+  expect(ms).toBeLessThan(500 + GRACE_MS);
+  expect((upstream.counts('route').get('/health') ?? 0) - before).toBe(1);
+  expect((await statusOf(url)).mlflow.health).toMatchObject({ ok: true, error: null });
+});

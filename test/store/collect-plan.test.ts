@@ -1,0 +1,383 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { parseModelUri } from '../../src/domain/model-uri.ts';
+import {
+  type CollectPlan,
+  IN_FLIGHT_GRACE_MS,
+  planCollection,
+  READER_GRACE_MS,
+  type Removal,
+  type Space,
+} from '../../src/store/collect-plan.ts';
+import type { BlobItem, Inventory, RefItem, SnapshotItem } from '../../src/store/content.ts';
+
+const NOW = 1_700_000_000_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const MAX_STALE_MS = 7 * DAY_MS;
+
+const ROOMY: Space = {
+  maxBytes: 1_000,
+  minFreeBytes: 100,
+  freeBytes: 1_000_000,
+  reservedBytes: 0,
+  unwrittenBytes: 0,
+  neededBytes: 0,
+};
+
+function blob(sha256: string, size: number, change: Partial<BlobItem> = {}): BlobItem {
+  return { sha256, size, links: 1, changedAt: NOW - DAY_MS, ...change };
+}
+
+function snapshot(id: string, ageMs: number, blobs: readonly BlobItem[], change: Partial<SnapshotItem> = {}) {
+  return { id, manifest: `${id}.json`, blobs, lastUsedAt: NOW - ageMs, isSuperseded: false, ...change };
+}
+
+/** A snapshot with a content of its own. */
+function version(id: string, ageMs: number, size = 100, change: Partial<SnapshotItem> = {}): SnapshotItem {
+  return snapshot(id, ageMs, [blob(`${id}-content`, size)], change);
+}
+
+function ref(name: string, current: string | null, previous: string | null = null, ageMs = 0): RefItem {
+  return {
+    uri: parseModelUri(`models:/${name}/Production`),
+    scopeId: 'own',
+    path: `refs/${name}/Production.json`,
+    current,
+    previous,
+    confirmedAt: NOW - ageMs,
+    isExpendable: true,
+  };
+}
+
+function inventoryOf(
+  snapshots: readonly SnapshotItem[],
+  refs: readonly RefItem[] = [],
+  rest: Partial<Inventory> = {},
+): Inventory {
+  const blobs = [...new Set(snapshots.flatMap(item => item.blobs))];
+  return { snapshots, refs, blobs, orphanManifests: [], ...rest };
+}
+
+function planned(inventory: Inventory, space: Partial<Space> = {}): CollectPlan {
+  return planCollection(inventory, { ...ROOMY, ...space }, MAX_STALE_MS, NOW);
+}
+
+function words(removal: Removal): string {
+  switch (removal.kind) {
+    case 'snapshot':
+      return `${removal.why} ${removal.item.id}`;
+    case 'blob':
+      return `${removal.why} ${removal.item.sha256}`;
+    case 'manifest':
+      return `${removal.why} ${removal.name}`;
+    case 'ref':
+      return `${removal.why} ref ${removal.item.path.split('/')[1] ?? ''}`;
+  }
+}
+
+const removed = (plan: CollectPlan) => plan.removals.map(words);
+
+describe('litter goes, however much room there is:', () => {
+  const OLD = IN_FLIGHT_GRACE_MS;
+
+  test('contents that nobody has', () => {
+    const loose = [
+      blob('old', 5, { links: 0, changedAt: NOW - OLD }),
+      blob('new', 7, { links: 0, changedAt: NOW - OLD + 1 }),
+    ];
+    const linked = blob('linked', 9, { links: 1, changedAt: 0 });
+    const plan = planned(inventoryOf([], [], { blobs: [...loose, linked] }));
+    expect(removed(plan)).toEqual(['litter old']);
+    expect(plan).toMatchObject({ usedBytes: 21, freedBytes: 5 });
+  });
+
+  test('snapshots that nobody can find any more', () => {
+    const lost = { manifest: null };
+    const items = [
+      version('old', OLD, 1, lost),
+      version('new', OLD - 1, 1, lost),
+      version('current', OLD, 1, lost),
+    ];
+    expect(removed(planned(inventoryOf(items, [ref('churn', 'current')])))).toEqual(['litter old']);
+  });
+
+  test('records of snapshots that are gone', () => {
+    const orphanManifests = [
+      { name: 'old', changedAt: NOW - OLD },
+      { name: 'new', changedAt: NOW - OLD + 1 },
+    ];
+    expect(removed(planned(inventoryOf([], [], { orphanManifests })))).toEqual(['litter old']);
+  });
+});
+
+describe('superseded snapshots', () => {
+  const items = [9, 1, 5, 7, 3].map(days => version(`${days} days`, days * DAY_MS, 200));
+
+  test('go from the least recently used one on, down to 80 % of what the cache may hold', () => {
+    const plan = planned(inventoryOf(items), { maxBytes: 900 });
+    expect(removed(plan)).toEqual(['superseded 9 days', 'superseded 7 days']);
+    expect(plan).toMatchObject({ usedBytes: 1_000, freedBytes: 400, excessBytes: 100, shortBytes: 0 });
+  });
+
+  test('stay where there is room', () => {
+    expect(removed(planned(inventoryOf(items), { maxBytes: 1_250 }))).toEqual([]);
+  });
+
+  test('make room for what is needed and for what is on its way', () => {
+    const plan = planned(inventoryOf(items), { maxBytes: 1_250, neededBytes: 100, reservedBytes: 150 });
+    expect(removed(plan)).toEqual(['superseded 9 days', 'superseded 7 days']);
+  });
+
+  test('make room on the file system, of which a part must stay free', () => {
+    const plan = planned(inventoryOf(items), { maxBytes: 1e9, freeBytes: 60, minFreeBytes: 100 });
+    expect(plan.excessBytes).toBe(40);
+    expect(removed(plan)).toEqual(['superseded 9 days', 'superseded 7 days']);
+  });
+
+  test('stay for 24 hours, unless space is needed; then only as many go as it takes', () => {
+    const young = [version('b', 2 * HOUR_MS), version('a', 20 * HOUR_MS), version('c', HOUR_MS)];
+    expect(removed(planned(inventoryOf(young), { maxBytes: 300 }))).toEqual([]);
+    expect(removed(planned(inventoryOf(young), { maxBytes: 300, neededBytes: 50 }))).toEqual(['space a']);
+  });
+
+  test('that share contents free what is theirs alone', () => {
+    const shared = blob('shared', 500, { links: 2 });
+    const two = [
+      snapshot('old', 3 * DAY_MS, [shared, blob('a', 10)]),
+      snapshot('new', 2 * DAY_MS, [shared, blob('b', 20)]),
+    ];
+    const plan = planned(inventoryOf(two, [ref('churn', 'new')]), { maxBytes: 520 });
+    expect(removed(plan)).toEqual(['superseded old']);
+    expect(plan).toMatchObject({ usedBytes: 530, freedBytes: 10, shortBytes: 0 });
+  });
+
+  test('that hold copies, where there are no hard links, count twice', () => {
+    const copy = version('old', 2 * DAY_MS, 100);
+    const [content] = copy.blobs.map(item => ({ ...item, links: 0 }));
+    const item = { ...copy, blobs: content === undefined ? [] : [content] };
+    expect(planned(inventoryOf([item]), { maxBytes: 199 })).toMatchObject({
+      usedBytes: 200,
+      freedBytes: 200,
+    });
+  });
+});
+
+describe('never removed, however much space is needed, is', () => {
+  const needed = { maxBytes: 100, neededBytes: 100 };
+
+  test('what a ref points to, and what it pointed to before', () => {
+    const items = [
+      version('current', 9 * DAY_MS),
+      version('previous', 9 * DAY_MS),
+      version('older', 8 * DAY_MS),
+    ];
+    const plan = planned(inventoryOf(items, [ref('churn', 'current', 'previous')]), needed);
+    expect(removed(plan)).toEqual(['superseded older']);
+    expect(plan.shortBytes).toBe(200);
+  });
+
+  test('what a process superseded so lately that somebody may be reading it; the quota does not count it meanwhile', () => {
+    const mine = { isSuperseded: true };
+    const items = [
+      version('read', READER_GRACE_MS - 1, 100, mine),
+      version('done', READER_GRACE_MS, 100, mine),
+    ];
+    const plan = planned(inventoryOf(items), needed);
+    expect(removed(plan)).toEqual(['space done']);
+    expect(plan).toMatchObject({ gracedBytes: 100, shortBytes: 0 });
+  });
+
+  test('that, but it does count where the file system is what is full', () => {
+    const items = [version('read', READER_GRACE_MS - 1, 100, { isSuperseded: true })];
+    const full = { freeBytes: 150, minFreeBytes: 100, neededBytes: 80 };
+    expect(planned(inventoryOf(items), full)).toMatchObject({ removals: [], shortBytes: 30 });
+  });
+
+  test('what somebody may be about to publish', () => {
+    const items = [version('in flight', IN_FLIGHT_GRACE_MS - 1), version('left', IN_FLIGHT_GRACE_MS)];
+    expect(removed(planned(inventoryOf(items), needed))).toEqual(['space left']);
+  });
+});
+
+describe('refs that are too old to be given', () => {
+  const items = ['a', 'a0', 'b', 'c'].map(id => version(id, 30 * DAY_MS));
+  const refs = [
+    ref('b', 'b', null, 8 * DAY_MS),
+    ref('a', 'a', 'a0', 9 * DAY_MS),
+    ref('c', 'c', null, 6 * DAY_MS),
+  ];
+
+  test('are forgotten with their snapshots at the very last, least recently confirmed first', () => {
+    expect(removed(planned(inventoryOf(items, refs), { maxBytes: 300, neededBytes: 100 }))).toEqual([
+      'too_stale ref a',
+      'too_stale a',
+      'too_stale a0',
+    ]);
+  });
+
+  test('stay while others or nothing must go, and what another ref has stays with it', () => {
+    expect(removed(planned(inventoryOf(items, refs), { maxBytes: 400 }))).toEqual([]);
+    const both = [...refs, ref('d', 'a', null, HOUR_MS)];
+    expect(removed(planned(inventoryOf(items, both), { maxBytes: 300 }))).toEqual([
+      'too_stale ref a',
+      'too_stale a0',
+    ]);
+  });
+
+  test('stay where they are configured or not ours alone; then space is lacking', () => {
+    const kept = refs.map(item => ({ ...item, isExpendable: false }));
+    expect(planned(inventoryOf(items, kept), { maxBytes: 300 })).toMatchObject({
+      removals: [],
+      shortBytes: 100,
+    });
+  });
+});
+
+const anInventory = fc
+  .record({
+    versions: fc.array(
+      fc.record({
+        ageMs: fc.integer({ min: 0, max: 3 * DAY_MS }),
+        blobs: fc.array(fc.nat(9), { maxLength: 4 }),
+        isSuperseded: fc.boolean(),
+        hasManifest: fc.boolean(),
+      }),
+      { maxLength: 12 },
+    ),
+    refs: fc.array(
+      fc.record({
+        current: fc.option(fc.nat(11)),
+        previous: fc.option(fc.nat(11)),
+        ageMs: fc.integer({ min: 0, max: 14 * DAY_MS }),
+        isExpendable: fc.boolean(),
+      }),
+      { maxLength: 6 },
+    ),
+    sizes: fc.array(fc.nat(300), { minLength: 10, maxLength: 10 }),
+    isCopying: fc.boolean(),
+  })
+  .map(({ versions, refs, sizes, isCopying }): Inventory => {
+    const holders = (at: number) => versions.filter(one => one.blobs.includes(at)).length;
+    const blobs = sizes.map((size, at) => blob(`b${at}`, size, { links: isCopying ? 0 : holders(at) }));
+    const snapshots = versions.map((one, at) =>
+      snapshot(
+        `s${at}`,
+        one.ageMs,
+        [...new Set(one.blobs)].flatMap(index => blobs[index] ?? []),
+        {
+          isSuperseded: one.isSuperseded,
+          manifest: one.hasManifest ? `m${at}` : null,
+        },
+      ),
+    );
+    const items = refs.map((one, at) => ({
+      ...ref(`r${at}`, id(one.current), id(one.previous), one.ageMs),
+      isExpendable: one.isExpendable,
+    }));
+    return { snapshots, refs: items, blobs, orphanManifests: [] };
+  });
+
+function id(at: number | null): string | null {
+  return at === null ? null : `s${at}`;
+}
+
+const aSpace = fc.record({
+  maxBytes: fc.nat(3_000),
+  minFreeBytes: fc.nat(200),
+  freeBytes: fc.nat(2_000),
+  reservedBytes: fc.nat(200),
+  unwrittenBytes: fc.nat(200),
+  neededBytes: fc.nat(1_000),
+});
+
+/** What the cache holds without what a plan removes, counted anew. */
+function bytesWithout(inventory: Inventory, removals: readonly Removal[]): number {
+  const gone = new Set(removals.flatMap(removal => (removal.kind === 'snapshot' ? [removal.item] : [])));
+  const dropped = new Set(
+    removals.flatMap(removal =>
+      removal.kind === 'snapshot' ? removal.blobs : removal.kind === 'blob' ? [removal.item] : [],
+    ),
+  );
+  const copies = inventory.snapshots.filter(item => !gone.has(item)).flatMap(item => item.blobs);
+  const all = [
+    ...inventory.blobs.filter(item => !dropped.has(item)),
+    ...copies.filter(item => item.links === 0),
+  ];
+  return all.reduce((sum, { size }) => sum + size, 0);
+}
+
+function property(check: (inventory: Inventory, plan: CollectPlan, space: Space) => void): void {
+  fc.assert(
+    fc.property(anInventory, aSpace, (inventory, space) =>
+      check(inventory, planned(inventory, space), space),
+    ),
+    { numRuns: 2_000 },
+  );
+}
+
+describe('for any cache and any need', () => {
+  test('what a remaining ref keeps, or what is too young, is not removed, nor any of its contents', () => {
+    property((inventory, { removals }) => {
+      const forgotten = new Set(removals.flatMap(removal => (removal.kind === 'ref' ? [removal.item] : [])));
+      const kept = new Set(
+        inventory.refs.filter(item => !forgotten.has(item)).flatMap(item => [item.current, item.previous]),
+      );
+      for (const removal of removals) {
+        if (removal.kind === 'ref') expect(removal.item.isExpendable).toBe(true);
+        if (removal.kind !== 'snapshot') continue;
+        const { lastUsedAt, isSuperseded } = removal.item;
+        expect(kept.has(removal.item.id)).toBe(false);
+        expect(NOW - lastUsedAt).toBeGreaterThanOrEqual(isSuperseded ? READER_GRACE_MS : IN_FLIGHT_GRACE_MS);
+      }
+      const gone = removals.flatMap(removal => (removal.kind === 'snapshot' ? [removal.item] : []));
+      const needed = new Set(
+        inventory.snapshots.filter(item => !gone.includes(item)).flatMap(item => item.blobs),
+      );
+      const dropped = removals.flatMap(removal =>
+        removal.kind === 'snapshot' ? removal.blobs : removal.kind === 'blob' ? [removal.item] : [],
+      );
+      expect(dropped.filter(item => needed.has(item))).toEqual([]);
+      expect(new Set(dropped).size).toBe(dropped.length);
+    });
+  });
+
+  test('it frees what it says, and there is room then, or it says how much is lacking', () => {
+    property((inventory, plan, space) => {
+      const left = bytesWithout(inventory, plan.removals);
+      expect(plan.usedBytes - plan.freedBytes).toBe(left);
+      const byQuota = left - plan.gracedBytes + space.reservedBytes + space.neededBytes - space.maxBytes;
+      const room = plan.usedBytes + space.freeBytes - space.minFreeBytes;
+      const byDisk = left + space.unwrittenBytes + space.neededBytes - room;
+      expect(plan.shortBytes).toBe(Math.max(0, byQuota, byDisk));
+    });
+  });
+
+  test('nothing is lacking while anything could go', () => {
+    property((inventory, plan) => {
+      if (plan.shortBytes === 0) return;
+      const kept = new Set(inventory.refs.flatMap(item => [item.current, item.previous]));
+      const gone = new Set(
+        plan.removals.flatMap(removal => (removal.kind === 'snapshot' ? [removal.item] : [])),
+      );
+      const couldGo = inventory.snapshots.filter(
+        item =>
+          !kept.has(item.id) &&
+          !gone.has(item) &&
+          NOW - item.lastUsedAt >= (item.isSuperseded ? READER_GRACE_MS : IN_FLIGHT_GRACE_MS),
+      );
+      expect(couldGo).toEqual([]);
+    });
+  });
+
+  test('of what goes for one reason, the least recently used goes first', () => {
+    property((_, { removals }) => {
+      for (const why of ['superseded', 'space']) {
+        const times = removals.flatMap(removal =>
+          removal.kind === 'snapshot' && removal.why === why ? [removal.item.lastUsedAt] : [],
+        );
+        expect(times).toEqual(times.toSorted((a, b) => a - b));
+      }
+    });
+  });
+});

@@ -1,0 +1,222 @@
+import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { scopeOf } from '../../src/domain/scope.ts';
+import { NO_DEMAND } from '../../src/store/collector.ts';
+import { Vanished } from '../../src/store/vanished.ts';
+import { blobsIn, HOUR_MS, load, MINUTE_MS, openLimited, SIZE, snapshotsIn, URI } from './collect-support.ts';
+import { bodyOf, commitAll, fetched, filesBelow, litter, OWN, takeAll, versionOf } from './support.ts';
+
+const OTHER = scopeOf('http://another:5000', null, null);
+
+test('under a quota of three versions the last two of a ref stay, whole, and older ones make room', async () => {
+  const opened = await openLimited({ maxBytes: 3 * SIZE });
+  const ids: string[] = [];
+  for (let version = 1; version <= 6; version++) {
+    ids.push(await load(opened, version));
+    opened.clock.advance(MINUTE_MS);
+  }
+  expect(await snapshotsIn(opened.dir)).toEqual(ids.slice(-3).toSorted());
+  expect(await blobsIn(opened.dir)).toBe(3);
+  expect(opened.store.space.usedBytes).toBe(3 * SIZE);
+  expect(await readFile(join(opened.dir, 'v1/models/churn/Production/MLmodel'), 'utf8')).toMatch(
+    /^version: 6\n/,
+  );
+  expect(opened.store.refs.get(OWN, URI).previous).toBe(ids.at(-2));
+  const told = opened.events.filter(event => event.type === 'cache_collected');
+  expect(told).toEqual(
+    Array.from({ length: 3 }, () => ({
+      type: 'cache_collected',
+      snapshots: 1,
+      freedBytes: SIZE,
+      why: ['space'],
+    })),
+  );
+  expect(await litter(opened.dir)).toEqual([]);
+  expect(await readdir(join(opened.dir, 'v1/state/manifests'))).toHaveLength(3);
+});
+
+test('publishes in quick succession are not refused: what readers may have open exceeds the quota for half a minute', async () => {
+  const opened = await openLimited({ maxBytes: 3 * SIZE });
+  for (let version = 1; version <= 6; version++) await load(opened, version);
+  expect(await snapshotsIn(opened.dir)).toHaveLength(6);
+  opened.clock.advance(31_000);
+  const { usedBytes } = await opened.store.collector.collect(NO_DEMAND);
+  expect(usedBytes).toBe(3 * SIZE);
+  expect(await snapshotsIn(opened.dir)).toHaveLength(3);
+});
+
+test('a version that goes back to being published is found and not fetched, as long as it is the one before', async () => {
+  const opened = await openLimited({ maxBytes: 2 * SIZE });
+  const first = await load(opened, 1);
+  await load(opened, 2);
+  opened.clock.advance(48 * HOUR_MS);
+  await expect(load(opened, 3)).rejects.toThrow('no room');
+  expect((await opened.store.find(OWN, [versionOf('1').source]))?.snapshot).toBe(first);
+});
+
+test('what was superseded over a day ago goes at 80 %, though there is room', async () => {
+  const opened = await openLimited({ maxBytes: 6 * SIZE });
+  for (let version = 1; version <= 5; version++) await load(opened, version);
+  await opened.store.collector.collect(NO_DEMAND);
+  expect(await snapshotsIn(opened.dir)).toHaveLength(5);
+  opened.clock.advance(25 * HOUR_MS);
+  await opened.store.collector.collect(NO_DEMAND);
+  expect(await snapshotsIn(opened.dir)).toHaveLength(4);
+  expect(opened.events.at(-1)).toMatchObject({ type: 'cache_collected', why: ['superseded'] });
+});
+
+describe('kept is', () => {
+  test('what was found again lately and is about to be published', async () => {
+    const opened = await openLimited({ maxBytes: 3 * SIZE });
+    const first = await load(opened, 1);
+    const second = await load(opened, 2);
+    await load(opened, 3);
+    await load(opened, 4);
+    opened.clock.advance(MINUTE_MS);
+    await opened.store.find(OWN, [versionOf('1').source]);
+    await load(opened, 5);
+    const left = await snapshotsIn(opened.dir);
+    expect(left).toContain(first);
+    expect(left).not.toContain(second);
+  });
+
+  test('what a process for another registry serves under the same name', async () => {
+    const ours = await openLimited({ maxBytes: SIZE });
+    const theirs = await openLimited({ maxBytes: 1e9 }, ours.dir, OTHER);
+    const [one, two] = [await load(ours, 1), await load(theirs, 2, { own: OTHER })];
+    ours.clock.advance(48 * HOUR_MS);
+    const { shortBytes } = await ours.store.collector.collect(NO_DEMAND);
+    expect(shortBytes).toBe(SIZE);
+    expect(await snapshotsIn(ours.dir)).toEqual([one, two].toSorted());
+    expect(await filesBelow(join(ours.dir, 'v1/state/scopes'))).toEqual([`${OWN.id}/churn/Production.json`]);
+  });
+
+  test('everything, by a process that does not own the cache', async () => {
+    const { dir } = await openLimited({});
+    const second = await openLimited({ maxBytes: 3 * SIZE }, dir);
+    for (let version = 1; version <= 3; version++) await load(second, version);
+    second.clock.advance(48 * HOUR_MS);
+    await expect(load(second, 4)).rejects.toMatchObject({ code: 'disk_full' });
+    expect(await snapshotsIn(dir)).toHaveLength(3);
+  });
+
+  test('what was published after the plan was made, though the plan says that it goes', async () => {
+    const opened = await openLimited({ maxBytes: 3 * SIZE });
+    const first = await load(opened, 1);
+    const published = opened.store.refs.get(OWN, URI).published;
+    for (const version of [2, 3]) await load(opened, version);
+    opened.clock.advance(MINUTE_MS);
+    const plan = await opened.store.collector.plan({ ...NO_DEMAND, neededBytes: SIZE });
+    expect(plan.removals).toMatchObject([{ kind: 'snapshot', item: { id: first } }]);
+    if (published === null) throw new Error('nothing is published');
+    await opened.store.refs.publish(OWN, URI, published, 9, Date.now());
+    expect(await opened.store.collector.carryOut(plan)).toMatchObject({
+      usedBytes: 3 * SIZE,
+      shortBytes: SIZE,
+    });
+    expect(await realpath(join(opened.dir, 'v1/models/churn/Production'))).toContain(first);
+    expect(await readFile(join(opened.dir, 'v1/models/churn/Production/MLmodel'), 'utf8')).toMatch(
+      /^version: 1\n/,
+    );
+    expect((await opened.store.find(OWN, [versionOf('1').source]))?.snapshot).toBe(first);
+    expect(await litter(opened.dir)).toEqual([]);
+  });
+
+  test('a content that a download found in the cache, though the last version that had it goes', async () => {
+    const opened = await openLimited({ maxBytes: 3 * SIZE });
+    await load(opened, 1);
+    const intake = await opened.store.intake();
+    const shared = { MLmodel: 'version: 1\n'.padEnd(SIZE, '.') };
+    const manifest = await takeAll(intake, shared);
+    for (const version of [2, 3]) await load(opened, version);
+    opened.clock.advance(48 * HOUR_MS);
+    await opened.store.collector.collect({ ...NO_DEMAND, neededBytes: SIZE });
+    expect(await snapshotsIn(opened.dir)).toHaveLength(2);
+    const { snapshot } = await opened.store.commit(OWN, ['mlflow-artifacts:/another'], manifest, intake);
+    await intake.close();
+    const path = join(opened.store.layout.snapshot(snapshot), 'MLmodel');
+    expect(await readFile(path, 'utf8')).toBe(shared.MLmodel);
+    expect(await litter(opened.dir)).toEqual([]);
+  });
+});
+
+test('contents, snapshots and records that nobody has any more go once they are five minutes old', async () => {
+  const opened = await openLimited({});
+  const current = await load(opened, 1);
+  const intake = await opened.store.intake();
+  await intake.commit([await intake.take(bodyOf('nobody has it'), null)]);
+  await intake.close();
+  const lost = await commitAll(opened.store, { MLmodel: 'lost' }, ['mlflow-artifacts:/lost']);
+  await rm(opened.store.layout.manifest(OWN, ['mlflow-artifacts:/lost']));
+  await writeFile(join(opened.store.layout.manifests, 'damaged.json'), '{');
+  await opened.store.collector.collect(NO_DEMAND);
+  expect(await snapshotsIn(opened.dir)).toEqual([current, lost.snapshot].toSorted());
+  opened.clock.advance(6 * MINUTE_MS);
+  await opened.store.collector.collect(NO_DEMAND);
+  expect(await snapshotsIn(opened.dir)).toEqual([current]);
+  await opened.store.collector.collect(NO_DEMAND);
+  expect(await blobsIn(opened.dir)).toBe(1);
+  expect(await readdir(opened.store.layout.manifests)).toHaveLength(1);
+});
+
+describe('refs that are too old to be given', () => {
+  const STALE = parseModelUri('models:/old/Production');
+
+  test('are forgotten with record, link and snapshot where nothing else gives room', async () => {
+    const opened = await openLimited({ maxBytes: 2 * SIZE, maxStaleMs: HOUR_MS });
+    await load(opened, 1, { uri: STALE });
+    await load(opened, 2);
+    opened.clock.advance(2 * HOUR_MS);
+    opened.store.refs.confirm(OWN, URI, versionOf('2'), 3, opened.clock.now());
+    await opened.store.refs.flush();
+    await load(opened, 3);
+    expect(opened.store.refs.everyone()).toHaveLength(1);
+    expect(await filesBelow(join(opened.dir, 'v1/refs'))).toEqual(['churn/Production.json']);
+    expect(await filesBelow(join(opened.dir, 'v1/models'))).toEqual(['churn/Production']);
+    expect(await snapshotsIn(opened.dir)).toHaveLength(2);
+  });
+
+  test('stay where they are configured', async () => {
+    const opened = await openLimited({
+      maxBytes: 2 * SIZE,
+      maxStaleMs: HOUR_MS,
+      models: new Set(['models:/old/Production']),
+    });
+    await load(opened, 1, { uri: STALE });
+    await load(opened, 2);
+    opened.clock.advance(2 * HOUR_MS);
+    opened.store.refs.confirm(OWN, URI, versionOf('2'), 3, opened.clock.now());
+    await opened.store.refs.flush();
+    await expect(load(opened, 3)).rejects.toMatchObject({ code: 'disk_full' });
+    expect(opened.store.refs.everyone()).toHaveLength(2);
+  });
+});
+
+test('a snapshot that was removed before it could be published is not; what was published stays', async () => {
+  const { store, dir } = await openLimited({});
+  const one = await fetched(store, '1');
+  await store.refs.publish(OWN, URI, one, 1, Date.now());
+  const two = await fetched(store, '2');
+  await rm(store.layout.snapshot(two.snapshot), { recursive: true });
+  await expect(store.refs.publish(OWN, URI, two, 2, Date.now())).rejects.toThrow(Vanished);
+  expect(store.refs.get(OWN, URI).published).toEqual(one);
+  expect(JSON.parse(await readFile(join(dir, 'v1/refs/churn/Production.json'), 'utf8'))).toMatchObject({
+    snapshot: one.snapshot,
+  });
+  expect(await realpath(join(dir, 'v1/models/churn/Production'))).toContain(one.snapshot);
+});
+
+test('something strange in the cache ends no collection', async () => {
+  const opened = await openLimited({ maxBytes: SIZE });
+  await load(opened, 1);
+  await mkdir(join(opened.dir, 'v1/blobs/sha256/zz/a-directory'), { recursive: true });
+  await writeFile(join(opened.dir, 'v1/blobs/sha256/a-file'), 'x');
+  await writeFile(join(opened.dir, 'v1/snapshots/a-file'), 'x');
+  await writeFile(join(opened.dir, 'v1/refs/a-file'), 'x');
+  await mkdir(join(opened.dir, 'v1/refs/churn/a-directory'));
+  await mkdir(join(opened.dir, 'v1/state/manifests/a-directory'));
+  opened.clock.advance(HOUR_MS);
+  await expect(opened.store.collector.collect(NO_DEMAND)).resolves.toMatchObject({ usedBytes: SIZE });
+});

@@ -1,0 +1,129 @@
+import { connect, type Socket } from 'node:net';
+import { z } from 'zod';
+
+/**
+ * A process of its own that sends `POST /v1/reload` over kept-alive connections, one call on each at a time, and prints what
+ * came of it as JSON. `inFlight`: a closed loop of so many callers. `perSecond`: an open loop; it waits for no answer.
+ */
+const Plan = z.object({
+  port: z.number(),
+  modelUris: z.array(z.string()),
+  seconds: z.number(),
+  /** What is measured begins so late. */
+  skipSeconds: z.number(),
+  inFlight: z.number().optional(),
+  perSecond: z.number().optional(),
+});
+
+const plan = Plan.parse(JSON.parse(process.argv[2] ?? ''));
+/** Below what the sidecar takes in. */
+const MOST_CONNECTIONS = 900;
+const TICK_MS = 1;
+
+const requests = plan.modelUris.map(uri => {
+  const body = JSON.stringify({ model_uri: uri });
+  const head = `POST /v1/reload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n`;
+  return Buffer.from(`${head}Content-Length: ${body.length}\r\n\r\n${body}`);
+});
+
+const startedAt = performance.now();
+const countFrom = startedAt + plan.skipSeconds * 1_000;
+const endAt = startedAt + plan.seconds * 1_000;
+const accepted: number[] = [];
+const refused: number[] = [];
+const other = new Map<string, number>();
+let [sent, unsent, skipped, connections, closing] = [0, 0, 0, 0, false];
+
+const idle: Caller[] = [];
+
+/** One connection. */
+class Caller {
+  readonly #socket: Socket;
+  #sentAt = 0;
+  #text = '';
+
+  constructor(port: number) {
+    connections += 1;
+    this.#socket = connect(port, '127.0.0.1').setNoDelay(true).setEncoding('latin1');
+    this.#socket.on('data', (chunk: string) => this.#read(chunk));
+    this.#socket.on('error', error => count(error.message));
+    this.#socket.on('close', () => {
+      connections -= 1;
+      const at = idle.indexOf(this);
+      if (at >= 0) idle.splice(at, 1);
+      if (this.#sentAt > 0 && !closing) count('closed');
+    });
+  }
+
+  send(): void {
+    sent += 1;
+    this.#sentAt = performance.now();
+    this.#socket.write(requests[sent % requests.length] ?? '');
+  }
+
+  end(): void {
+    this.#socket.destroy();
+  }
+
+  #read(chunk: string): void {
+    this.#text += chunk;
+    const end = this.#text.indexOf('\r\n\r\n');
+    if (end < 0) return;
+    const length = /content-length: (\d+)/i.exec(this.#text)?.[1] ?? '0';
+    if (this.#text.length < end + 4 + Number(length)) return;
+    const status = this.#text.slice(9, 12);
+    const now = performance.now();
+    if (this.#sentAt < countFrom) skipped += 1;
+    else if (status === '200') accepted.push(now - this.#sentAt);
+    else if (status === '503') refused.push(now - this.#sentAt);
+    else count(status);
+    this.#text = '';
+    this.#sentAt = 0;
+    done(this);
+  }
+}
+
+function count(what: string): void {
+  other.set(what, (other.get(what) ?? 0) + 1);
+}
+
+function done(caller: Caller): void {
+  if (plan.inFlight === undefined) idle.push(caller);
+  else if (performance.now() < endAt) caller.send();
+}
+
+const perSecond = plan.perSecond ?? 0;
+let scheduled = 0;
+
+function tick(): void {
+  const due = Math.floor(((performance.now() - startedAt) / 1_000) * perSecond);
+  for (; scheduled < due; scheduled++) {
+    const caller = idle.pop() ?? (connections < MOST_CONNECTIONS ? new Caller(plan.port) : null);
+    if (caller === null) unsent += 1;
+    else caller.send();
+  }
+}
+
+for (let n = 0; n < (plan.inFlight ?? 0); n++) new Caller(plan.port).send();
+const ticker = perSecond > 0 ? setInterval(tick, TICK_MS) : undefined;
+
+function quantile(values: readonly number[], share: number): number {
+  return values[Math.min(values.length - 1, Math.floor(values.length * share))] ?? 0;
+}
+
+function summary(values: number[]) {
+  values.sort((a, b) => a - b);
+  const [p50, p99, max] = [quantile(values, 0.5), quantile(values, 0.99), values.at(-1) ?? 0];
+  return { count: values.length, p50, p99, max };
+}
+
+setTimeout(() => {
+  clearInterval(ticker);
+  closing = true;
+  const seconds = plan.seconds - plan.skipSeconds;
+  const result = { accepted: summary(accepted), refused: summary(refused), other: Object.fromEntries(other) };
+  process.stdout.write(
+    `${JSON.stringify({ ...result, seconds, sent, unsent, skipped, connections })}\n`,
+    () => process.exit(0),
+  );
+}, plan.seconds * 1_000);
