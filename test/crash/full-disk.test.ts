@@ -120,7 +120,9 @@ test('a small disk that somebody fills, before a download, in the middle of one,
 
   const second = addVersion(upstream, SHAPE);
   await disk.fill();
+  const asked = upstream.counts('file');
   for (let n = 0; n < 3; n++) await expectStale(disk, (await reload(sidecar.url, URI)).outcome, first);
+  expect(upstream.counts('file')).toEqual(asked);
   expect(await litterOf(disk)).toEqual([]);
   await disk.free();
   await expectLoaded(disk, (await reload(sidecar.url, URI)).outcome, second);
