@@ -1,19 +1,21 @@
-// What `npm run demo` and `npm test` run: brings what a fresh clone is missing, then starts the one or the other.
+// What `npm run demo`, `npm test` and `npm run chaos` run: brings what a fresh clone is missing, then starts one of them.
 // It runs before node_modules is there, on the machine's own Node (18 or newer): nothing but Node's own modules.
 import { Advice, endChildrenOnSignal } from './lib/child.mjs';
-import { build, demo, lint, vitest } from './lib/commands.mjs';
+import { build, chaos, demo, lint, vitest } from './lib/commands.mjs';
 import { ensureNode, ensurePackages } from './lib/node.mjs';
 import { ensurePython } from './lib/python.mjs';
 
-const USAGE = 'Usage: node scripts/run.mjs demo | node scripts/run.mjs test [what vitest takes]';
+const USAGE = 'Usage: node scripts/run.mjs demo | chaos | test [what vitest takes]';
+const PYTHONS = { demo: ['mlflow-3.17.2'], test: ['mlflow-3.17.2', 'mlflow-2.22.5'], chaos: [] };
 
 async function main([command, ...args]) {
-  if (command !== 'demo' && command !== 'test') throw new Advice(USAGE);
+  if (!Object.hasOwn(PYTHONS, command ?? '')) throw new Advice(USAGE);
   await ensurePackages();
   await ensureNode();
-  await ensurePython(command === 'demo' ? ['mlflow-3.17.2'] : ['mlflow-3.17.2', 'mlflow-2.22.5']);
+  if (PYTHONS[command].length > 0) await ensurePython(PYTHONS[command]);
   await build();
   if (command === 'demo') return demo();
+  if (command === 'chaos') return chaos();
   if (args.length === 0) await lint();
   return vitest(args);
 }

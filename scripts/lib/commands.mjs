@@ -12,6 +12,7 @@ const CHECKS = [
 ];
 
 const DEMO = fileURLToPath(new URL('../demo.ts', import.meta.url));
+const CHAOS = fileURLToPath(new URL('../chaos.ts', import.meta.url));
 const RESULTS = join(ROOT, '.cache', 'vitest.json');
 
 export async function build() {
@@ -31,6 +32,10 @@ async function check(title, tool, args) {
 
 export function demo() {
   return runOnNode([DEMO]);
+}
+
+export function chaos() {
+  return runOnNode([CHAOS]);
 }
 
 /** The exit code is vitest's; the last line is its account in the one form that is read by machines. */

@@ -71,14 +71,21 @@ export class SidecarError extends Error {
 }
 
 const NO_SPACE = new Set(['ENOSPC', 'EDQUOT']);
+const FAILING_DISK = new Set(['EIO', 'EROFS', 'ESTALE']);
 
-/** Any thrown value as a `SidecarError`: a full disk is `disk_full`, what nobody foresaw is `internal`. */
+/** Any thrown value as a `SidecarError`: a full disk is `disk_full`; one that fails, and what nobody foresaw, is `internal`. */
 export function toSidecarError(error: unknown): SidecarError {
   if (error instanceof SidecarError) return error;
   const message = error instanceof Error ? error.message : String(error);
   if (NO_SPACE.has(errnoOf(error))) {
     return new SidecarError('disk_full', `The cache's disk is full: ${message}`, {
       hint: 'Free space on the file system of SIDECAR_CACHE_DIR, or move the cache to a larger one.',
+      cause: error,
+    });
+  }
+  if (FAILING_DISK.has(errnoOf(error))) {
+    return new SidecarError('internal', `The cache's disk fails: ${message}`, {
+      hint: "Look into the kernel's log and check the file system of SIDECAR_CACHE_DIR, or move the cache to another one.",
       cause: error,
     });
   }

@@ -62,8 +62,12 @@ export class Intake {
    */
   async take(body: AsyncIterable<Uint8Array>, size: number | null): Promise<BlobInfo> {
     const staged = await this.#staging.blobs.stage(body, size);
-    const isKnown = (await this.#hold(staged)) || this.#staging.add(staged, this);
-    if (isKnown) await rm(staged.path, { force: true });
+    let isKnown = true;
+    try {
+      isKnown = (await this.#hold(staged)) || this.#staging.add(staged, this);
+    } finally {
+      if (isKnown) await rm(staged.path, { force: true });
+    }
     return { size: staged.size, sha256: staged.sha256 };
   }
 

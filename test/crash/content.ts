@@ -1,22 +1,32 @@
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 
-const FILES = 1_000;
-const FILE_BYTES = 10 * 1024;
 const IN_FLIGHT = 50;
 
-/** What file `path` of `version` holds: 10 KiB that name both. */
-export function contentOf(version: string, path: string): Buffer {
-  return Buffer.alloc(FILE_BYTES, `version ${version} of ${path}\n`);
+/** A model's size: how many files of how many bytes. */
+export interface Shape {
+  readonly files: number;
+  readonly bytes: number;
 }
 
-export const PATHS: readonly string[] = [
-  'MLmodel',
-  ...Array.from({ length: FILES - 1 }, (_, n) => `data/${n % 10}/file-${n}.bin`),
-];
+export const THOUSAND: Shape = { files: 1_000, bytes: 10 * 1024 };
 
-export function filesOf(version: string): Readonly<Record<string, Buffer>> {
-  return Object.fromEntries(PATHS.map(path => [path, contentOf(version, path)]));
+/** What file `path` of `version` holds: both names and the shape, over and over. */
+export function contentOf(version: string, path: string, { files, bytes }: Shape = THOUSAND): Buffer {
+  return Buffer.alloc(bytes, `version ${version} with ${files} files of ${bytes} bytes: ${path}\n`);
+}
+
+export function pathsOf({ files }: Shape): readonly string[] {
+  return ['MLmodel', ...Array.from({ length: files - 1 }, (_, n) => `data/${n % 10}/file-${n}.bin`)];
+}
+
+export function filesOf(version: string, shape: Shape): Readonly<Record<string, Buffer>> {
+  return Object.fromEntries(pathsOf(shape).map(path => [path, contentOf(version, path, shape)]));
+}
+
+export interface Whole {
+  readonly version: string;
+  readonly shape: Shape;
 }
 
 /**
@@ -25,19 +35,31 @@ export function filesOf(version: string): Readonly<Record<string, Buffer>> {
  * @throws Error at the first file that is missing, of another version, or has other bytes
  */
 export async function readWhole(ref: string): Promise<string> {
-  const dir = await realpath(ref);
-  const version = /^version (\S+) of/.exec(await readFile(join(dir, 'MLmodel'), 'latin1'))?.[1];
-  if (version === undefined) throw new Error(`${dir}: MLmodel names no version`);
-  for (let from = 0; from < PATHS.length; from += IN_FLIGHT) {
+  return (await readSnapshot(await realpath(ref))).version;
+}
+
+/** As `readWhole`, of a snapshot's own directory, with the shape too. */
+export async function readSnapshot(dir: string): Promise<Whole> {
+  const whole = parse(await readFile(join(dir, 'MLmodel'), 'latin1'));
+  if (whole === null) throw new Error(`${dir}: MLmodel names no version`);
+  const paths = pathsOf(whole.shape);
+  for (let from = 0; from < paths.length; from += IN_FLIGHT) {
     await Promise.all(
-      PATHS.slice(from, from + IN_FLIGHT).map(async path => {
+      paths.slice(from, from + IN_FLIGHT).map(async path => {
         const found = await readFile(join(dir, path));
-        if (found.equals(contentOf(version, path))) return;
-        throw new Error(`${dir}/${path} is not of version ${version}: ${found.toString('latin1', 0, 60)}`);
+        if (found.equals(contentOf(whole.version, path, whole.shape))) return;
+        throw new Error(
+          `${dir}/${path} is not of version ${whole.version}: ${found.toString('latin1', 0, 60)}`,
+        );
       }),
     );
   }
-  return version;
+  return whole;
+}
+
+function parse(text: string): Whole | null {
+  const [, version, files, bytes] = /^version (\S+) with (\d+) files of (\d+) bytes/.exec(text) ?? [];
+  return version === undefined ? null : { version, shape: { files: Number(files), bytes: Number(bytes) } };
 }
 
 /** The paths of all files below a directory. */

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { z } from 'zod';
 import type { ScriptedMlflow } from '../support/scripted-mlflow.ts';
-import { contentOf, filesBelow, filesOf, PATHS, readWhole } from './content.ts';
+import { contentOf, filesBelow, filesOf, pathsOf, readSnapshot, type Shape, THOUSAND } from './content.ts';
 
 export const NAME = 'thousand';
 export const REF = 'Production';
@@ -23,17 +23,27 @@ export async function makeCache(): Promise<string> {
 }
 
 export async function removeCache(dir: string): Promise<void> {
-  await rm(dir, { recursive: true, force: true });
+  // Where a test failed somebody may still be writing.
+  await rm(dir, { recursive: true, force: true, maxRetries: 5 });
 }
 
-export function refPath(cacheDir: string): string {
-  return join(cacheDir, 'v1', 'models', NAME, REF);
+export function refPath(cacheDir: string, name = NAME): string {
+  return join(cacheDir, 'v1', 'models', name, REF);
+}
+
+const Model = z.object({ refs: z.array(z.object({ ref: z.string(), version: z.string().nullable() })) });
+
+/** The version that the sidecar says is published. */
+export async function shownVersion(url: string, name = NAME): Promise<string | null> {
+  const response = await fetch(`${url}/v1/models/${name}`);
+  const { refs } = Model.parse(await response.json());
+  return refs.find(({ ref }) => ref === REF)?.version ?? null;
 }
 
 /** The next version of the model, in production, with contents of its own. */
-export function addVersion(upstream: ScriptedMlflow): string {
-  const version = String(upstream.models.versionsOf(NAME).length + 1);
-  upstream.addVersion({ name: NAME, version, stage: REF, files: filesOf(version) });
+export function addVersion(upstream: ScriptedMlflow, shape: Shape = THOUSAND, name = NAME): string {
+  const version = String(upstream.models.versionsOf(name).length + 1);
+  upstream.addVersion({ name, version, stage: REF, files: filesOf(version, shape) });
   return version;
 }
 
@@ -41,10 +51,11 @@ export interface Reader {
   stop(): Promise<z.infer<typeof Seen>>;
 }
 
-/** Starts a process that reads the ref over and over; the end of the test is its end, too. */
-export function startReader(cacheDir: string): Reader {
+/** Starts a process of so many readers of the ref, by `via` if given; the end of the test is its end, too. */
+export function startReader(ref: string, readers = 1, via: readonly string[] = []): Reader {
   const script = fileURLToPath(new URL('./reader.ts', import.meta.url));
-  const child = fork(script, [refPath(cacheDir)], { execArgv: [], stdio: 'inherit' });
+  const [execPath, ...execArgv] = [...via, process.execPath];
+  const child = fork(script, [ref, String(readers)], { execPath, execArgv, stdio: 'inherit' });
   onTestFinished(() => void child.kill('SIGKILL'));
   return {
     stop: async () => {
@@ -71,10 +82,14 @@ export async function faultsOf(cacheDir: string, pid: number): Promise<readonly 
   const digests = new Set<string>();
   for (const id of await readdir(join(root, 'snapshots'))) {
     const dir = join(root, 'snapshots', id);
-    const files = (await filesBelow(dir)).length;
-    const version = await readWhole(dir).catch(String);
-    if (files !== PATHS.length || !/^\d+$/.test(version)) faults.push(`${dir}: ${files} files of ${version}`);
-    for (const path of PATHS) digests.add(sha256(contentOf(version, path)));
+    try {
+      const { version, shape } = await readSnapshot(dir);
+      const files = (await filesBelow(dir)).length;
+      if (files !== shape.files) faults.push(`${dir}: ${files} files of ${version}`);
+      for (const path of pathsOf(shape)) digests.add(sha256(contentOf(version, path, shape)));
+    } catch (error) {
+      faults.push(String(error));
+    }
   }
   for (const name of await filesBelow(join(root, 'blobs', 'sha256'))) {
     const digest = sha256(await readFile(join(root, 'blobs', 'sha256', name)));
@@ -97,4 +112,17 @@ export function seeded(seed: number): () => number {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
   };
+}
+
+/** The seed of a test's random numbers; CRASH_SEED repeats a run. */
+export function givenSeed(): number {
+  const seed = Number(process.env['CRASH_SEED'] ?? Date.now() % 1_000_000);
+  console.log(`CRASH_SEED=${seed}`);
+  return seed;
+}
+
+/** As `Promise.all`, but nothing goes on after a failure. */
+export async function allOf<T>(works: readonly Promise<T>[]): Promise<readonly T[]> {
+  await Promise.allSettled(works);
+  return await Promise.all(works);
 }

@@ -1,6 +1,9 @@
-/** A process of its own that reads the model behind a ref over and over, until it is told to stop; then it says what it saw. */
+/**
+ * A process of its own that reads the model behind a ref over and over, until it is told to stop; then it says what it saw.
+ * Its arguments: the ref, and how many readers it is.
+ */
 import { realpathSync } from 'node:fs';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { readWhole } from './content.ts';
 
 export interface Seen {
@@ -9,7 +12,12 @@ export interface Seen {
   readonly faults: readonly string[];
 }
 
-const [, , ref = ''] = process.argv;
+const MOST_FAULTS = 20;
+/** It leaves half of its time to the others, or more where it is many readers. */
+const LOOK_MS = 20;
+const PAUSE_MS = 20;
+
+const [, , ref = '', readers = '1'] = process.argv;
 const versions = new Set<string>();
 const faults: string[] = [];
 let rounds = 0;
@@ -21,17 +29,21 @@ function resolveFor(ms: number): void {
   while (performance.now() < end) realpathSync(ref);
 }
 
+async function read(): Promise<void> {
+  while (!stop.signal.aborted) {
+    try {
+      versions.add(await readWhole(ref));
+      if (readers === '1') resolveFor(LOOK_MS);
+    } catch (error) {
+      if (faults.length < MOST_FAULTS) faults.push(String(error));
+    }
+    rounds += 1;
+    await delay(PAUSE_MS * Number(readers) * (0.5 + Math.random()));
+  }
+}
+
 process.once('message', () => stop.abort());
 
-while (!stop.signal.aborted) {
-  try {
-    versions.add(await readWhole(ref));
-    resolveFor(40);
-  } catch (error) {
-    faults.push(String(error));
-  }
-  rounds += 1;
-  await turn();
-}
+await Promise.all(Array.from({ length: Number(readers) }, read));
 const seen: Seen = { rounds, versions: [...versions], faults };
 process.send?.(seen, () => process.disconnect());

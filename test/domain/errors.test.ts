@@ -59,6 +59,12 @@ describe('any thrown value becomes a SidecarError', () => {
     expect(toSidecarError(cause).hint).toContain('SIDECAR_CACHE_DIR');
   });
 
+  test.each(['EIO', 'EROFS'])('%s says that the disk fails, with a hint', code => {
+    const error = toSidecarError(Object.assign(new Error('write failed'), { code }));
+    expect(error).toMatchObject({ code: 'internal', message: "The cache's disk fails: write failed" });
+    expect(error.hint).toContain('SIDECAR_CACHE_DIR');
+  });
+
   test.each([
     [new TypeError('x is not a function'), 'x is not a function'],
     ['a string', 'a string'],

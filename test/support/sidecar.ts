@@ -29,14 +29,19 @@ export interface RunningSidecar {
  * Starts the built sidecar as a process of its own and waits until `/healthz` answers 200.
  * Nothing of this process's environment reaches it but PATH, HOME and TMPDIR. Unless `env` says otherwise it listens on a
  * free port with a new, empty cache.
+ * @param via a command that starts what follows it in its own place
  * @throws Error with the logs, where it ends or does not answer within 20 s
  */
-export async function startSidecar(env: Readonly<Record<string, string>> = {}): Promise<RunningSidecar> {
+export async function startSidecar(
+  env: Readonly<Record<string, string>> = {},
+  via: readonly string[] = [],
+): Promise<RunningSidecar> {
   if (!existsSync(MAIN)) throw new Error(`${MAIN} is not there: run "npm run build" first.`);
   const ownCache =
     env['SIDECAR_CACHE_DIR'] === undefined ? await mkdtemp(join(tmpdir(), 'sidecar-cache-')) : null;
   const cacheDir = env['SIDECAR_CACHE_DIR'] ?? ownCache ?? '';
-  const child = spawn(process.execPath, [MAIN, 'serve'], {
+  const [command, ...args] = [...via, process.execPath, MAIN, 'serve'];
+  const child = spawn(command, args, {
     env: { ...inherited(), SIDECAR_PORT: '0', ...env, SIDECAR_CACHE_DIR: cacheDir },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -95,6 +95,13 @@ export class ScriptedModels {
     if (at >= 0) this.#versions.splice(at, 1);
   }
 
+  /** With its files, which `deleteVersion` leaves behind as MLflow does. */
+  purgeVersion({ name, version, root, runId }: ScriptedVersion): void {
+    this.deleteVersion(name, version);
+    this.#trees.delete(root);
+    this.#trees.delete(`0/${runId}/artifacts`);
+  }
+
   find(name: string, version: string): ScriptedVersion | undefined {
     return this.#versions.find(other => other.name === name && other.version === version);
   }

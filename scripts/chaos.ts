@@ -1,0 +1,102 @@
+// The long crash and fault runs. Whatever happens, they end within the limit and leave nothing behind.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import { atExit, exitOnSignals } from '../test/support/at-exit.ts';
+
+const LIMIT_MS = 15 * 60_000;
+const VITEST = fileURLToPath(new URL('../node_modules/vitest/vitest.mjs', import.meta.url));
+
+const dir = mkdtempSync(join(tmpdir(), 'sidecar-chaos-'));
+// One test reads as another user.
+chmodSync(dir, 0o755);
+const account = join(dir, 'account.jsonl');
+const env = {
+  ...process.env,
+  TMPDIR: dir,
+  CHAOS: 'long',
+  CHAOS_ACCOUNT: account,
+  CRASH_SEED: process.env['CRASH_SEED'] ?? String(Date.now() % 1_000_000),
+};
+
+interface Run {
+  readonly title: string;
+  /** Ends at once when the limit is reached; rejects where something is not as it should be. */
+  readonly work: (limit: AbortSignal) => Promise<void>;
+}
+
+/** In this order: what takes longest comes last. */
+const RUNS: readonly Run[] = [
+  { title: 'A disk that fills', work: vitest('test/crash/full-disk.test.ts') },
+  {
+    title: 'Two sidecars on a cache',
+    work: vitest('test/crash/share.test.ts', 'test/crash/survivor.test.ts'),
+  },
+  { title: 'Every file operation fails once', work: vitest('test/crash/inject.test.ts') },
+  { title: 'kill -9 at random moments', work: vitest('test/crash/kill.test.ts') },
+  { title: 'kill -9 at each boundary', work: vitest('test/crash/boundaries.test.ts') },
+  { title: 'Readers through publishes', work: vitest('test/crash/publishes.test.ts') },
+];
+
+function vitest(...files: readonly string[]): Run['work'] {
+  return async limit => {
+    const args = [VITEST, 'run', '--project', 'timed', ...files];
+    const child = spawn(process.execPath, args, {
+      env,
+      stdio: 'inherit',
+      signal: limit,
+      killSignal: 'SIGKILL',
+    });
+    const [code] = await once(child, 'exit');
+    if (code !== 0) throw new Error(`vitest ended with exit code ${code}: see above.`);
+  };
+}
+
+const Line = z.object({ what: z.string(), counts: z.record(z.string(), z.number()) });
+
+/** What the runs did, summed. */
+function accounts(): Readonly<Record<string, Readonly<Record<string, number>>>> {
+  const sums: Record<string, Record<string, number>> = {};
+  const text = existsSync(account) ? readFileSync(account, 'utf8') : '';
+  for (const line of text.split('\n').filter(Boolean)) {
+    const { what, counts } = Line.parse(JSON.parse(line));
+    const sum = sums[what] ?? {};
+    for (const [name, count] of Object.entries(counts)) sum[name] = (sum[name] ?? 0) + count;
+    sums[what] = sum;
+  }
+  return sums;
+}
+
+async function runAll(): Promise<boolean> {
+  const limit = AbortSignal.timeout(LIMIT_MS);
+  const rows: object[] = [];
+  let isGood = true;
+  for (const { title, work } of RUNS) {
+    console.log(`\n── ${title}`);
+    const startedAt = performance.now();
+    const result = await work(limit).then(
+      () => 'ok',
+      (error: unknown) => (limit.aborted ? 'cut off at the limit' : String(error)),
+    );
+    isGood &&= result === 'ok';
+    rows.push({ run: title, seconds: Math.round((performance.now() - startedAt) / 1_000), result });
+  }
+  console.log('\n── What was done');
+  console.table(accounts());
+  console.table(rows);
+  return isGood;
+}
+
+exitOnSignals();
+atExit(() => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
+const isGood = await runAll();
+console.log(
+  isGood
+    ? '✅ Nothing torn, nothing lost.'
+    : `✖ See above; "CRASH_SEED=${env.CRASH_SEED} npm run chaos" repeats it.`,
+);
+process.exit(isGood ? 0 : 1);

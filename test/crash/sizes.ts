@@ -1,0 +1,34 @@
+import { type Shape, THOUSAND } from './content.ts';
+
+/** How much each run does: seconds of it with every `npm test`, minutes of it with `npm run chaos`. */
+interface Sizes {
+  /** Kills at random moments of a reload, in so many caches at once. */
+  readonly random: { readonly kills: number; readonly lanes: number; readonly shape: Shape };
+  /** Kills at each boundary. */
+  readonly boundaryKills: number;
+  /** Kills of one of two processes that share a cache. */
+  readonly sharedKills: number;
+  /** With 3 each of a publish's file operations fails with one of three errors, with 1 with each of them. */
+  readonly failEvery: number;
+  readonly publishes: number;
+  readonly readers: number;
+}
+
+const SHORT: Sizes = {
+  random: { kills: 20, lanes: 1, shape: THOUSAND },
+  boundaryKills: 5,
+  sharedKills: 5,
+  failEvery: 3,
+  publishes: 300,
+  readers: 20,
+};
+const LONG: Sizes = {
+  random: { kills: 200, lanes: 2, shape: { files: 100, bytes: 10 * 1024 } },
+  boundaryKills: 50,
+  sharedKills: 50,
+  failEvery: 1,
+  publishes: 10_000,
+  readers: 100,
+};
+
+export const SIZES = process.env['CHAOS'] === 'long' ? LONG : SHORT;
