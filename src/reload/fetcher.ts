@@ -1,5 +1,5 @@
-import pLimit from 'p-limit';
 import { FILES_IN_FLIGHT, fetchAll } from '../artifacts/fetch.ts';
+import { PARTS } from '../artifacts/large.ts';
 import { type SourceOptions, selectSource } from '../artifacts/select.ts';
 import { walk } from '../artifacts/walk.ts';
 import type { Clock } from '../domain/clock.ts';
@@ -8,6 +8,7 @@ import type { Origin, Phases } from '../domain/events.ts';
 import { type ManifestFile, manifestOf } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
+import { FairLimit } from '../policy/fair-limit.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { FetchedRoot } from '../store/manifests.ts';
@@ -50,7 +51,7 @@ export class Fetcher {
   readonly #options: FetcherOptions;
   readonly #versions = new SingleFlight<Obtained>();
   readonly #blobs = new SingleFlight<Omit<ManifestFile, 'path'>>();
-  readonly #limit = pLimit(FILES_IN_FLIGHT);
+  readonly #limit = new FairLimit(FILES_IN_FLIGHT);
 
   constructor(options: FetcherOptions) {
     this.#options = options;
@@ -78,9 +79,9 @@ export class Fetcher {
       );
       limit.extendFor(files.reduce((sum, file) => sum + (file.size ?? 0), 0));
       timer.begin('fetch');
-      const flightKey = `${wanted.scope.id} ${wanted.force}`;
-      const shared = { ...this.#options, limit: this.#limit, flight: this.#blobs, flightKey };
-      const fetched = await fetchAll(files, { ...shared, intake }, call);
+      const slots = this.#limit.forRun();
+      const shared = { ...this.#options, slots, parts: PARTS, flight: this.#blobs, intake };
+      const fetched = await fetchAll(files, { ...shared, scope: wanted.scope.id, force: wanted.force }, call);
       timer.begin('publish');
       const committed = await store.commit(wanted.scope, wanted.root, manifestOf(fetched), intake);
       return { fetched: committed, source: 'mlflow', phases: timer.end() };

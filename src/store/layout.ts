@@ -6,6 +6,8 @@
  *   refs/<name>/<ref>.json       the ref's record
  *   state/manifests/<key>.json   what an artifact root holds, once it has been fetched whole
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
+ *   state/partial/<key>/         the beginning of a large file whose download broke off: `data`, and `info.json` with how
+ *                                much of it is on the disk, its hash, the ETag and the whole size; 24 h at most
  *   tmp/<process>/…              work in progress of one process; without its heartbeat it is litter
  */
 import { createHash } from 'node:crypto';
@@ -23,6 +25,7 @@ export class Layout {
   readonly refs: string;
   readonly manifests: string;
   readonly scopes: string;
+  readonly partials: string;
   readonly tmp: string;
 
   constructor(cacheDir: string) {
@@ -33,6 +36,7 @@ export class Layout {
     this.refs = join(this.root, 'refs');
     this.manifests = join(this.root, 'state', 'manifests');
     this.scopes = join(this.root, 'state', 'scopes');
+    this.partials = join(this.root, 'state', 'partial');
     this.tmp = join(this.root, 'tmp');
   }
 
@@ -42,7 +46,7 @@ export class Layout {
   }
 
   get private(): readonly string[] {
-    return [join(this.root, 'state'), this.manifests, this.scopes, this.tmp];
+    return [join(this.root, 'state'), this.manifests, this.scopes, this.partials, this.tmp];
   }
 
   blob(sha256: string): string {

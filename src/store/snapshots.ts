@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { chmod, constants, copyFile, link, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import pLimit from 'p-limit';
 import { errnoOf } from '../domain/errors.ts';
 import type { Manifest, ManifestFile } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
@@ -11,6 +12,9 @@ import type { Layout } from './layout.ts';
 
 /** Where a file system knows no hard links, or a blob has as many as it can. */
 const NO_LINK = new Set(['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP']);
+
+/** As many as libuv has threads for. */
+const FILES_IN_FLIGHT = 16;
 
 /** Whole versions. A directory here is complete from the moment it is visible, and never changes. */
 export class Snapshots {
@@ -42,7 +46,7 @@ export class Snapshots {
     const temporary = temporaryName(this.#tmp);
     try {
       const directories = await this.#layOut(temporary, manifest.files);
-      for (const directory of directories) await sync(directory);
+      await eachOf(directories, sync);
       await rename(temporary, this.#layout.snapshot(id)).catch(unlessThere);
       await sync(this.#layout.snapshots);
       return id;
@@ -54,7 +58,7 @@ export class Snapshots {
   async #layOut(base: string, files: readonly ManifestFile[]): Promise<readonly string[]> {
     const directories = directoriesOf(base, files);
     for (const directory of directories) await makeDirectory(directory, 0o755);
-    for (const file of files) await this.#place(file, join(base, file.path));
+    await eachOf(files, file => this.#place(file, join(base, file.path)));
     return directories;
   }
 
@@ -79,6 +83,14 @@ export class Snapshots {
     }
     return true;
   }
+}
+
+/** All of them have ended when this does, so that nobody writes into what is removed. */
+async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const limit = pLimit(FILES_IN_FLIGHT);
+  const done = await Promise.allSettled(items.map(item => limit(work, item)));
+  const failed = done.find(one => one.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
 }
 
 /** The directory itself and all below it, each after the one that holds it. */

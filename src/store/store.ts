@@ -5,17 +5,21 @@ import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
+import { within } from '../policy/abort.ts';
 import { Blobs } from './blobs.ts';
 import { makeDirectory } from './durable.ts';
 import { type Intake, Staging } from './intake.ts';
 import { Layout } from './layout.ts';
 import { Lease, sweepDeadLeases } from './lease.ts';
 import { type FetchedRoot, Manifests } from './manifests.ts';
+import { Partials } from './partials.ts';
 import { recoverRefs } from './recover.ts';
 import { Refs } from './refs.ts';
 import { Snapshots } from './snapshots.ts';
 
 const SWEEP_MS = 60_000;
+/** A process that is told to stop has a few seconds for all of it. */
+const LEAVE_MS = 2_000;
 
 /** Where bytes live. Renames give correctness; several processes may share one directory. */
 export class Store {
@@ -23,6 +27,8 @@ export class Store {
   readonly refs: Refs;
   /** Why nothing can be written; null where it can. */
   readonly problem: SidecarError | null;
+  /** Beginnings of large files, for the next try. */
+  readonly partials: Partials;
   readonly #lease: Lease | null;
   readonly #sweeper: NodeJS.Timeout;
   readonly #staging: Staging;
@@ -35,9 +41,13 @@ export class Store {
     this.#lease = access.lease;
     const tmp = access.lease?.dir ?? layout.tmp;
     // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
-    const sweep = () => void sweepDeadLeases(layout.tmp, clock.now()).catch(() => undefined);
-    this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
-    this.#staging = new Staging(new Blobs(layout, tmp));
+    this.partials = new Partials(layout, tmp);
+    const sweep = async () => {
+      await sweepDeadLeases(layout.tmp, clock.now(), dead => this.partials.rescue(dead));
+      await this.partials.sweep(clock.now());
+    };
+    this.#sweeper = setInterval(() => void sweep().catch(() => undefined), SWEEP_MS).unref();
+    this.#staging = new Staging(new Blobs(layout, tmp), this.partials);
     const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
     this.refs = new Refs(layout, tmp, access.problem, onWriteError);
     this.#snapshots = new Snapshots(layout, tmp);
@@ -105,6 +115,8 @@ export class Store {
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
     await this.refs.flush();
+    // Runs that were ended put what they have of large files aside.
+    await within(LEAVE_MS, this.#staging.idle());
     await this.#lease?.release();
   }
 }
@@ -119,7 +131,9 @@ interface Access {
 async function accessTo(layout: Layout, cacheDir: string, now: number): Promise<Access> {
   try {
     await makeLayout(layout);
-    const swept = await sweepDeadLeases(layout.tmp, now);
+    const partials = new Partials(layout, layout.tmp);
+    const swept = await sweepDeadLeases(layout.tmp, now, dead => partials.rescue(dead));
+    await partials.sweep(now);
     const isAlone = (await readdir(layout.tmp)).length === 0;
     return { lease: await Lease.take(layout.tmp), problem: null, swept, isAlone };
   } catch (error) {
