@@ -38,7 +38,7 @@ interface LargeIntake {
 
 /** Where the files go. */
 interface Intake {
-  /** A small file that has come whole. */
+  /** A small file that has come whole; it is written together with others. */
   takeBytes(bytes: Uint8Array): Promise<Blob>;
   /** A large one, with what an earlier try left of it unless `fresh`. */
   partial(key: { readonly identity: string; readonly total: number }, fresh: boolean): Promise<LargeIntake>;

@@ -67,8 +67,8 @@ async function fetchRest(file: LargeFile, call: Call): Promise<void> {
   const stop = new AbortController();
   const under = { ...call, signal: AbortSignal.any([call.signal, stop.signal]) };
   const { promise: rest, resolve: announce } = Promise.withResolvers<Iterable<Stretch>>();
-  const work = async (stretches: Iterable<Stretch>) => {
-    for (const stretch of stretches) {
+  const work = async (queue: Iterable<Stretch>) => {
+    for (const stretch of queue) {
       await file.retry(under.signal, signal => fetchPart(file, stretch, { ...under, signal }));
     }
   };

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { ManifestFile } from '../domain/manifest.ts';
@@ -8,6 +8,7 @@ import { isAbsent, makeDirectory, temporaryName } from './durable.ts';
 import { GrowingFile } from './growing-file.ts';
 import type { Layout } from './layout.ts';
 import type { PartialFile } from './partials.ts';
+import { isThere, writeSmallFiles } from './small-files.ts';
 
 export type BlobInfo = Omit<ManifestFile, 'path'>;
 
@@ -15,9 +16,6 @@ export type BlobInfo = Omit<ManifestFile, 'path'>;
 export interface StagedBlob extends BlobInfo {
   readonly path: string;
 }
-
-/** Group and others read it whatever the process' umask is; it is asked for once, since it costs a call for each file. */
-const IS_MASKED = (process.umask() & 0o444) !== 0;
 
 /** File contents by digest. A blob that can be seen is whole, on the disk, and was hashed as it came. */
 export class Blobs {
@@ -48,19 +46,9 @@ export class Blobs {
     });
   }
 
-  /** The same for bytes that have come already. */
-  async stageBytes(bytes: Uint8Array, blob: BlobInfo): Promise<StagedBlob> {
-    return await this.#stage(async path => {
-      const handle = await open(path, 'wx', 0o444);
-      try {
-        await handle.writeFile(bytes);
-        if (IS_MASKED) await handle.chmod(0o444);
-        await handle.sync();
-        return blob;
-      } finally {
-        await handle.close();
-      }
-    });
+  /** The same for small files that have come already; their paths. */
+  async stageSmall(files: readonly Uint8Array[]): Promise<readonly string[]> {
+    return await writeSmallFiles(this.#tmp, files);
   }
 
   /** The same for a large file that was put together. */
@@ -102,8 +90,7 @@ export class Blobs {
 
 /** Whether the file has this size and hash; false where there is none. */
 export async function isIntact(path: string, expected: BlobInfo): Promise<boolean> {
-  const stats = await stat(path).catch(() => null);
-  if (stats === null || stats.size !== expected.size) return false;
+  if (!(await isThere(path, expected.size))) return false;
   const hash = createHash('sha256');
   await pipeline(createReadStream(path), hash);
   return hash.digest('hex') === expected.sha256;

@@ -5,16 +5,28 @@ import { SingleFlight } from '../policy/single-flight.ts';
 import type { BlobInfo, Blobs, StagedBlob } from './blobs.ts';
 import type { PartialKey, Partials } from './partials.ts';
 
-/** As many as libuv has threads for. */
-const COMMITS_IN_FLIGHT = 16;
+/** Four for each of libuv's threads, so that none of them falls asleep between two. */
+const COMMITS_IN_FLIGHT = 64;
+/** Small files are written together, so many or so many bytes at once. */
+const BATCH_FILES = 64;
+const BATCH_BYTES = 2 * 1024 * 1024;
 
-/** Files that were taken in and are no blobs yet, with the number of intakes that want each. */
+interface Wanted {
+  readonly blob: BlobInfo;
+  readonly by: Set<Intake>;
+  /** In memory still, or where it is on the disk. */
+  at: Uint8Array | StagedBlob;
+}
+
+/** Files that were taken in and are no blobs yet, with the intakes that want each. */
 export class Staging {
   readonly blobs: Blobs;
   readonly partials: Partials;
-  readonly #open = new Set<Promise<void>>();
-  readonly #wanted = new Map<string, { readonly staged: StagedBlob; readonly by: Set<Intake> }>();
+  readonly #wanted = new Map<string, Wanted>();
   readonly #committing = new SingleFlight<void>();
+  #small: Wanted[] = [];
+  #smallBytes = 0;
+  #writing: Promise<void> | null = null;
 
   constructor(blobs: Blobs, partials: Partials) {
     this.blobs = blobs;
@@ -22,62 +34,98 @@ export class Staging {
   }
 
   open(): Intake {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#open.add(promise);
-    return new Intake(this, () => {
-      resolve();
-      this.#open.delete(promise);
-    });
-  }
-
-  /** Resolves once nobody takes anything in any more. */
-  async idle(): Promise<void> {
-    await Promise.all(this.#open);
-  }
-
-  has(sha256: string): boolean {
-    return this.#wanted.has(sha256);
+    return new Intake(this);
   }
 
   /** Keeps the file for `intake`; whether another with this content was there already. */
   add(staged: StagedBlob, intake: Intake): boolean {
     const known = this.#wanted.get(staged.sha256);
-    if (known === undefined) this.#wanted.set(staged.sha256, { staged, by: new Set([intake]) });
-    else known.by.add(intake);
+    if (known === undefined) {
+      this.#wanted.set(staged.sha256, { blob: staged, by: new Set([intake]), at: staged });
+    } else known.by.add(intake);
     return known !== undefined;
+  }
+
+  /** Keeps bytes for `intake`, which are written together with others; whoever brings too many waits for the disk. */
+  async addBytes(bytes: Uint8Array, blob: BlobInfo, intake: Intake): Promise<void> {
+    const known = this.#wanted.get(blob.sha256);
+    if (known !== undefined) {
+      known.by.add(intake);
+      return;
+    }
+    const wanted: Wanted = { blob, by: new Set([intake]), at: bytes };
+    this.#wanted.set(blob.sha256, wanted);
+    this.#small.push(wanted);
+    this.#smallBytes += bytes.byteLength;
+    while (this.#small.length >= BATCH_FILES || this.#smallBytes >= BATCH_BYTES) await this.#writeSmall();
   }
 
   want(sha256: string, intake: Intake): void {
     this.#wanted.get(sha256)?.by.add(intake);
   }
 
-  /** Makes it a blob for everyone; nothing happens where it is one already. */
-  async commit(sha256: string): Promise<void> {
+  /** Makes them blobs for everyone; nothing happens with those that are. */
+  async commit(blobs: readonly BlobInfo[]): Promise<void> {
+    while (this.#small.length > 0 || this.#writing !== null) await this.#writeSmall();
+    const limit = pLimit(COMMITS_IN_FLIGHT);
+    await Promise.all(blobs.map(({ sha256 }) => limit(() => this.#commitOne(sha256))));
+  }
+
+  async drop(intake: Intake): Promise<void> {
+    for (const [sha256, { at, by }] of this.#wanted) {
+      if (!by.delete(intake) || by.size > 0) continue;
+      this.#wanted.delete(sha256);
+      if (!(at instanceof Uint8Array)) await rm(at.path, { force: true });
+    }
+  }
+
+  async #commitOne(sha256: string): Promise<void> {
     await this.#committing.join(sha256, async () => {
-      const staged = this.#wanted.get(sha256)?.staged;
-      if (staged === undefined) return;
-      await this.blobs.commit(staged);
+      const at = this.#wanted.get(sha256)?.at;
+      if (at === undefined || at instanceof Uint8Array) return;
+      await this.blobs.commit(at);
       this.#wanted.delete(sha256);
     });
   }
 
-  async drop(intake: Intake): Promise<void> {
-    for (const [sha256, { staged, by }] of this.#wanted) {
-      if (!by.delete(intake) || by.size > 0) continue;
-      this.#wanted.delete(sha256);
-      await rm(staged.path, { force: true });
+  /** One batch after the other. */
+  async #writeSmall(): Promise<void> {
+    this.#writing ??= this.#writeBatch(this.#small.splice(0)).finally(() => {
+      this.#writing = null;
+    });
+    await this.#writing;
+  }
+
+  async #writeBatch(batch: readonly Wanted[]): Promise<void> {
+    this.#smallBytes = 0;
+    const isThere = await Promise.all(batch.map(({ blob }) => this.blobs.has(blob)));
+    const files = batch.filter((_, at) => isThere[at] === false);
+    try {
+      const paths = await this.blobs.stageSmall(files.map(({ at }) => bytesOf(at)));
+      for (const [at, wanted] of files.entries()) wanted.at = { ...wanted.blob, path: paths[at] ?? '' };
+    } catch (error) {
+      // Another version may want them, too, and is to find out for itself.
+      this.#small.push(...files.filter(({ by }) => by.size > 0));
+      throw error;
+    }
+    for (const { blob, by, at } of batch) {
+      const isStaged = !(at instanceof Uint8Array);
+      if (!isStaged) this.#wanted.delete(blob.sha256);
+      else if (by.size === 0) await rm(at.path, { force: true });
     }
   }
+}
+
+function bytesOf(at: Uint8Array | StagedBlob): Uint8Array {
+  return at instanceof Uint8Array ? at : new Uint8Array();
 }
 
 /** The files of one version on their way in: they become blobs together, or leave nothing behind that anybody sees. */
 export class Intake {
   readonly #staging: Staging;
-  readonly #onClose: () => void;
 
-  constructor(staging: Staging, onClose: () => void) {
+  constructor(staging: Staging) {
     this.#staging = staging;
-    this.#onClose = onClose;
   }
 
   /**
@@ -88,12 +136,10 @@ export class Intake {
     return await this.#keep(await this.#staging.blobs.stage(body, size));
   }
 
-  /** A small file that has come whole. */
+  /** A small file that has come whole. It is on the disk, together with others, when they are committed. */
   async takeBytes(bytes: Uint8Array): Promise<BlobInfo> {
     const blob = { size: bytes.byteLength, sha256: hash('sha256', bytes) };
-    const isKnown = this.#staging.has(blob.sha256) || (await this.#staging.blobs.has(blob));
-    if (isKnown) this.share(blob);
-    else await this.#add(await this.#staging.blobs.stageBytes(bytes, blob));
+    await this.#staging.addBytes(bytes, blob, this);
     return blob;
   }
 
@@ -116,26 +162,17 @@ export class Intake {
   }
 
   async commit(blobs: readonly BlobInfo[]): Promise<void> {
-    const limit = pLimit(COMMITS_IN_FLIGHT);
-    await Promise.all(blobs.map(({ sha256 }) => limit(() => this.#staging.commit(sha256))));
+    await this.#staging.commit(blobs);
   }
 
   /** Forgets what no other intake wants; right to call after a commit too. */
   async close(): Promise<void> {
-    try {
-      await this.#staging.drop(this);
-    } finally {
-      this.#onClose();
-    }
+    await this.#staging.drop(this);
   }
 
   async #keep(staged: StagedBlob): Promise<BlobInfo> {
-    if (await this.#staging.blobs.has(staged)) await rm(staged.path, { force: true });
-    else await this.#add(staged);
+    const isKnown = (await this.#staging.blobs.has(staged)) || this.#staging.add(staged, this);
+    if (isKnown) await rm(staged.path, { force: true });
     return { size: staged.size, sha256: staged.sha256 };
-  }
-
-  async #add(staged: StagedBlob): Promise<void> {
-    if (this.#staging.add(staged, this)) await rm(staged.path, { force: true });
   }
 }

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { isAbsent, readIfThere } from './durable.ts';
@@ -44,10 +44,16 @@ export interface PartialInfo {
 export class Partials {
   readonly #layout: Layout;
   readonly #tmp: string;
+  readonly #inWork = new Set<Promise<void>>();
 
   constructor(layout: Layout, tmp: string) {
     this.#layout = layout;
     this.#tmp = tmp;
+  }
+
+  /** Resolves when every one in work was finished or left. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#inWork);
   }
 
   /** @param fresh forget what is there */
@@ -58,7 +64,11 @@ export class Partials {
     if (fresh) await rm(kept, { recursive: true, force: true });
     const info = (await isTaken(kept, dir)) ? await readInfo(dir) : null;
     await mkdir(dir, { recursive: true, mode: 0o700 });
-    return await PartialFile.open({ dir, kept, total: key.total }, info);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const file = await PartialFile.open({ dir, kept, total: key.total, onClose: resolve }, info);
+    this.#inWork.add(promise);
+    void promise.then(() => this.#inWork.delete(promise));
+    return file;
   }
 
   /** Gives back what was in work in a directory that is about to be removed. */
@@ -91,6 +101,7 @@ interface Place {
   /** Where it goes when the download breaks off. */
   readonly kept: string;
   readonly total: number;
+  readonly onClose: () => void;
 }
 
 /** A large file on its way in. */
@@ -137,6 +148,7 @@ export class PartialFile {
     await this.#close();
     await rename(join(this.#place.dir, 'data'), path);
     await rm(this.#place.dir, { recursive: true, force: true });
+    this.#place.onClose();
     return mark;
   }
 
@@ -152,6 +164,7 @@ export class PartialFile {
       // Another download of the same file has left its own, or the disk takes no more: this one is fetched again.
     } finally {
       await rm(dir, { recursive: true, force: true });
+      this.#place.onClose();
     }
   }
 
@@ -161,8 +174,7 @@ export class PartialFile {
     const { dir, total } = this.#place;
     const info: z.infer<typeof Info> = { format: FORMAT, etag: this.#etag, total, bytes, sha256 };
     const temporary = join(dir, `info-${randomUUID()}`);
-    const handle = await open(temporary, 'wx', 0o600);
-    await handle.writeFile(JSON.stringify(info)).finally(() => handle.close());
+    await writeFile(temporary, JSON.stringify(info), { mode: 0o600 });
     await rename(temporary, join(dir, 'info.json'));
   }
 }

@@ -13,8 +13,8 @@ import type { Layout } from './layout.ts';
 /** Where a file system knows no hard links, or a blob has as many as it can. */
 const NO_LINK = new Set(['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP']);
 
-/** As many as libuv has threads for. */
-const FILES_IN_FLIGHT = 16;
+/** Four for each of libuv's threads, so that none of them falls asleep between two. */
+const FILES_IN_FLIGHT = 64;
 
 /** Whole versions. A directory here is complete from the moment it is visible, and never changes. */
 export class Snapshots {

@@ -116,7 +116,7 @@ export class Store {
     clearInterval(this.#sweeper);
     await this.refs.flush();
     // Runs that were ended put what they have of large files aside.
-    await within(LEAVE_MS, this.#staging.idle());
+    await within(LEAVE_MS, this.partials.idle());
     await this.#lease?.release();
   }
 }
