@@ -11,10 +11,17 @@ const MLFLOW_WORKERS = 4;
 /** A body by artifact path: its bytes, or the file that holds them. */
 export type Artifacts = ReadonlyMap<string, Buffer | { readonly file: string }>;
 
+export interface RegisteredModel {
+  /** The artifact URI. */
+  readonly source: string;
+  /** Where an artifact is downloaded from. */
+  address(path: string): string;
+}
+
 export interface BenchUpstream {
   readonly url: string;
-  /** Uploads the artifacts and registers them as version 1 of `name`, in Production; where they are downloaded from. */
-  register(name: string, artifacts: Artifacts): Promise<(path: string) => string>;
+  /** Uploads the artifacts and registers them as version 1 of `name`, in Production. */
+  register(name: string, artifacts: Artifacts): Promise<RegisteredModel>;
   readonly stop: () => void;
 }
 
@@ -39,7 +46,7 @@ export async function startUpstream(): Promise<BenchUpstream> {
       await post('registered-models/create', { name });
       await post('model-versions/create', { name, source, run_id });
       await post('model-versions/transition-stage', { name, version: '1', stage: 'Production' });
-      return path => `${base}/${path}`;
+      return { source, address: path => `${base}/${path}` };
     },
   };
 }

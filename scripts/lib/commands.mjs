@@ -12,6 +12,7 @@ const CHECKS = [
 ];
 
 const DEMO = fileURLToPath(new URL('../demo.ts', import.meta.url));
+const BENCH = fileURLToPath(new URL('../bench.ts', import.meta.url));
 const RESULTS = join(ROOT, '.cache', 'vitest.json');
 
 export async function build() {
@@ -31,6 +32,10 @@ async function check(title, tool, args) {
 
 export function demo() {
   return runOnNode([DEMO]);
+}
+
+export function bench(args) {
+  return runOnNode([BENCH, ...args]);
 }
 
 /** The exit code is vitest's; the last line is its account in the one form that is read by machines. */

@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { wrongSize } from '../domain/manifest.ts';
 import { isAbsent, readIfThere } from './durable.ts';
 import { GrowingFile, type Mark } from './growing-file.ts';
 import type { Layout } from './layout.ts';
@@ -145,6 +146,7 @@ export class PartialFile {
   /** Whole: it moves to `path`, and no partial is left. */
   async finish(path: string): Promise<Mark> {
     const mark = await this.file.finish();
+    if (mark.bytes !== this.#place.total) throw wrongSize(String(mark.bytes), this.#place.total);
     await this.#close();
     await rename(join(this.#place.dir, 'data'), path);
     await rm(this.#place.dir, { recursive: true, force: true });

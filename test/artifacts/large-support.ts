@@ -50,7 +50,7 @@ export class FileServer {
   }
 
   get etag(): string {
-    return `"${sha256(this.content).slice(0, 16)}"`;
+    return `"${this.content.subarray(0, 8).toString('hex')}"`;
   }
 
   #answer(req: IncomingMessage, res: ServerResponse): void {

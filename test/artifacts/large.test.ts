@@ -10,7 +10,7 @@ import { type Act, type Asked, drive, FileServer, MIB, sha256 } from './large-su
 /** Small parts, so that a small file has many. */
 const PARTS: PartLimits = { above: 4 * MIB, size: 2 * MIB, inFlight: 4 };
 const IN_ONE_GO: PartLimits = { ...PARTS, above: Number.POSITIVE_INFINITY };
-const SIZE = 20 * MIB + 123;
+const SIZE = 14 * MIB + 123;
 const ONE = randomBytes(SIZE);
 const OTHER = randomBytes(SIZE);
 
@@ -28,10 +28,10 @@ describe('a file above the limit', () => {
     const { server, source, opened } = await setUp();
     const blob = await drive(opened.store, source, { size: SIZE, parts: PARTS });
     expect(blob).toEqual({ size: SIZE, sha256: sha256(ONE) });
-    expect(froms(server.asked)).toEqual(Array.from({ length: 11 }, (_, n) => n * PARTS.size));
+    expect(froms(server.asked)).toEqual(Array.from({ length: 8 }, (_, n) => n * PARTS.size));
     expect(server.asked[0]).toEqual({ range: { from: 0, to: PARTS.size - 1 }, ifRange: null });
     expect(new Set(server.asked.slice(1).map(({ ifRange }) => ifRange))).toEqual(new Set([server.etag]));
-    expect(await readFile(opened.store.layout.blob(blob.sha256))).toEqual(ONE);
+    expect(sha256(await readFile(opened.store.layout.blob(blob.sha256)))).toBe(sha256(ONE));
     expect(await litter(opened.dir)).toEqual([]);
   });
 
@@ -54,7 +54,7 @@ describe('a file above the limit', () => {
     server.act = ({ range }) => (range?.from === 4 * MIB ? { cutAfter: MIB } : {});
     const blob = await drive(opened.store, source, { size: SIZE, parts: PARTS });
     expect(blob.sha256).toBe(sha256(ONE));
-    expect(server.asked).toHaveLength(12);
+    expect(server.asked).toHaveLength(9);
     const again = server.asked.filter(({ range }) => range?.to === 6 * MIB - 1);
     expect(again[0]?.range?.from).toBe(4 * MIB);
     expect(again[1]?.range?.from).toBeGreaterThan(4 * MIB);
@@ -72,7 +72,7 @@ describe('a file above the limit', () => {
     };
     const blob = await drive(opened.store, source, { size: SIZE, parts: PARTS });
     expect(blob.sha256).toBe(sha256(OTHER));
-    expect(await readFile(opened.store.layout.blob(blob.sha256))).toEqual(OTHER);
+    expect(sha256(await readFile(opened.store.layout.blob(blob.sha256)))).toBe(sha256(OTHER));
   });
 
   test.each<[string, Act]>([
@@ -254,7 +254,7 @@ test('whatever is cut and whenever the file changes, what is committed is one ve
       }
       await opened.store.close();
     }),
-    { numRuns: 25 },
+    { numRuns: 10 },
   );
-  expect(committed).toBeGreaterThan(10);
+  expect(committed).toBeGreaterThan(3);
 }, 60_000);
