@@ -11,11 +11,11 @@ const MLFLOW_WORKERS = 4;
 /** A body by artifact path: its bytes, or the file that holds them. */
 export type Artifacts = ReadonlyMap<string, Buffer | { readonly file: string }>;
 
-export interface RegisteredModel {
+interface RegisteredModel {
   /** The artifact URI. */
   readonly source: string;
   /** Where an artifact is downloaded from. */
-  address(path: string): string;
+  readonly address: (path: string) => string;
 }
 
 export interface BenchUpstream {

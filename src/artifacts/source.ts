@@ -12,7 +12,7 @@ export interface Entry {
 }
 
 /** A part of a file. Both ends are inclusive, as in HTTP. */
-export interface Range {
+interface Range {
   readonly from: number;
   readonly to: number;
 }

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { PartLimits } from '../../src/artifacts/large.ts';
 import { filesBelow, litter, openStore, reopen } from '../store/support.ts';
@@ -218,43 +217,3 @@ describe('what was cut', () => {
     await writeFile(join(dir, 'info.json'), JSON.stringify({ ...Object(info), [field]: value }));
   }
 });
-
-test('whatever is cut and whenever the file changes, what is committed is one version, whole', async () => {
-  const versions = [0, 1, 2].map(() => randomBytes(SIZE));
-  const whole = new Set(versions.map(sha256));
-  const acts = fc.array(
-    fc.record({
-      cutAfter: fc.option(fc.integer({ min: 0, max: 12 * MIB }), { nil: undefined }),
-      change: fc.boolean(),
-      ignoresIfRange: fc.boolean(),
-      ignoresRange: fc.boolean(),
-    }),
-    { maxLength: 12 },
-  );
-  let committed = 0;
-  await fc.assert(
-    fc.asyncProperty(acts, fc.boolean(), async (script, inParts) => {
-      const { server, source, opened } = await setUp(versions[0]);
-      let now = 0;
-      server.act = (_, n) => {
-        const { cutAfter, change, ...rest } = script[n] ?? {};
-        if (change === true) server.content = versions[++now % versions.length] ?? ONE;
-        return cutAfter === undefined ? rest : { ...rest, cutAfter };
-      };
-      for (let run = 0; run < 3; run++) {
-        const done = await drive(opened.store, source, {
-          size: SIZE,
-          parts: inParts ? PARTS : IN_ONE_GO,
-        }).catch(() => null);
-        if (done === null) continue;
-        committed++;
-        expect(whole).toContain(done.sha256);
-        expect(sha256(await readFile(opened.store.layout.blob(done.sha256)))).toBe(done.sha256);
-        break;
-      }
-      await opened.store.close();
-    }),
-    { numRuns: 10 },
-  );
-  expect(committed).toBeGreaterThan(3);
-}, 60_000);

@@ -112,7 +112,7 @@ async function* chunksOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-export async function counted(body: AsyncIterable<Uint8Array>) {
+async function counted(body: AsyncIterable<Uint8Array>) {
   const hash = createHash('sha256');
   let size = 0;
   for await (const chunk of body) {
