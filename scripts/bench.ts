@@ -31,7 +31,9 @@ async function bench(wanted: readonly string[]): Promise<boolean> {
       continue;
     }
     console.log(`▸ ${name} …`);
-    verdicts.push(...((await CASES[name]?.({ upstream, dir })) ?? []));
+    const found = (await CASES[name]?.({ upstream, dir })) ?? [];
+    for (const { what, value, unit } of found) console.log(`  ${what}: ${value.toFixed(2)} ${unit}`);
+    verdicts.push(...found);
   }
   upstream.stop();
   console.log(`\n${table(verdicts)}\n`);
