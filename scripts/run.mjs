@@ -1,12 +1,17 @@
-// What `npm run demo`, `npm test` and `npm run chaos` run: brings what a fresh clone is missing, then starts one of them.
+// What `npm run demo`, `npm test`, `npm run bench` and `npm run chaos` run: brings what a fresh clone is missing, then starts one of them.
 // It runs before node_modules is there, on the machine's own Node (18 or newer): nothing but Node's own modules.
 import { Advice, endChildrenOnSignal } from './lib/child.mjs';
-import { build, chaos, demo, lint, vitest } from './lib/commands.mjs';
+import { bench, build, chaos, demo, lint, vitest } from './lib/commands.mjs';
 import { ensureNode, ensurePackages } from './lib/node.mjs';
 import { ensurePython } from './lib/python.mjs';
 
-const USAGE = 'Usage: node scripts/run.mjs demo | chaos | test [what vitest takes]';
-const PYTHONS = { demo: ['mlflow-3.17.2'], test: ['mlflow-3.17.2', 'mlflow-2.22.5'], chaos: [] };
+const USAGE = 'Usage: node scripts/run.mjs demo | chaos | bench [cases] | test [what vitest takes]';
+const PYTHONS = {
+  demo: ['mlflow-3.17.2'],
+  test: ['mlflow-3.17.2', 'mlflow-2.22.5'],
+  chaos: [],
+  bench: ['mlflow-3.17.2'],
+};
 
 async function main([command, ...args]) {
   if (!Object.hasOwn(PYTHONS, command ?? '')) throw new Advice(USAGE);
@@ -16,6 +21,7 @@ async function main([command, ...args]) {
   await build();
   if (command === 'demo') return demo();
   if (command === 'chaos') return chaos();
+  if (command === 'bench') return bench(args);
   if (args.length === 0) await lint();
   return vitest(args);
 }

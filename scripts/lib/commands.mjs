@@ -13,6 +13,7 @@ const CHECKS = [
 
 const DEMO = fileURLToPath(new URL('../demo.ts', import.meta.url));
 const CHAOS = fileURLToPath(new URL('../chaos.ts', import.meta.url));
+const BENCH = fileURLToPath(new URL('../bench.ts', import.meta.url));
 const RESULTS = join(ROOT, '.cache', 'vitest.json');
 
 export async function build() {
@@ -36,6 +37,10 @@ export function demo() {
 
 export function chaos() {
   return runOnNode([CHAOS]);
+}
+
+export function bench(args) {
+  return runOnNode([BENCH, ...args]);
 }
 
 /** The exit code is vitest's; the last line is its account in the one form that is read by machines. */

@@ -1,12 +1,14 @@
-import type { LimitFunction } from 'p-limit';
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
-import type { ManifestFile } from '../domain/manifest.ts';
+import { type ManifestFile, wrongSize } from '../domain/manifest.ts';
+import type { Slots } from '../policy/fair-limit.ts';
 import { type FloorLimits, ProgressFloor } from '../policy/progress-floor.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import type { SingleFlight } from '../policy/single-flight.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
-import type { OpenFile } from './source.ts';
+import { assertComplete } from './complete.ts';
+import { fetchLarge, type Growing, type LargeFile, type PartLimits, RESUMABLE_BYTES } from './large.ts';
+import { Changed } from './range.ts';
 import { pastBreaker } from './trial.ts';
 import type { ListedFile } from './walk.ts';
 
@@ -21,11 +23,27 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 
 /** Files in flight over all runs. */
 export const FILES_IN_FLIGHT = 16;
+/** Of one run: more than its slots, so that these are not idle while the disk takes what has come. */
+const FILES_IN_WORK = 24;
+/** A file up to this size is gathered in memory: one write, one sync, and no slot is held meanwhile. */
+const SMALL_BYTES = 256 * 1024;
 
 type Blob = Omit<ManifestFile, 'path'>;
+type Body = AsyncIterable<Uint8Array>;
+
+/** A large file on its way in: to be taken when it is whole, or left for the next try. */
+interface LargeIntake {
+  readonly growing: Growing;
+  take(): Promise<Blob>;
+  leave(): Promise<void>;
+}
 
 /** Where the files go. */
 interface Intake {
+  /** A small file that has come whole; it is written together with others. */
+  takeBytes(bytes: Uint8Array): Promise<Blob>;
+  /** A large one, with what an earlier try left of it unless `fresh`. */
+  partial(key: { readonly identity: string; readonly total: number }, fresh: boolean): Promise<LargeIntake>;
   /**
    * Takes a body in, whole or not at all.
    * @param size what the listing says, in bytes; null where it says nothing
@@ -38,14 +56,17 @@ interface Intake {
 
 export interface FetchOptions {
   readonly intake: Intake;
-  /** Shared by all runs. */
-  readonly limit: LimitFunction;
+  /** This run's share of the files in flight. */
+  readonly slots: Slots;
+  readonly parts: PartLimits;
   readonly floor: FloorLimits;
   readonly events: EventBus;
   /** A file that two runs want is fetched by one of them. */
   readonly flight: SingleFlight<Blob>;
-  /** What tells these files from others of the same address: credential, force. */
-  readonly flightKey: string;
+  /** The id of the scope: what one credential fetches is not for another. */
+  readonly scope: string;
+  /** From nothing, and not together with a run that may go on with what is there. */
+  readonly force: boolean;
 }
 
 /**
@@ -64,13 +85,13 @@ export async function fetchAll(
   const done: ManifestFile[] = [];
   const worker = async () => {
     for (const file of queue) {
-      done.push(await options.limit(() => fetchOne(file, floor, options, { ...call, signal })));
+      done.push(await fetchOne(file, floor, options, { ...call, signal }));
     }
   };
   try {
     // All of them end before this does, so that nothing writes any more after a failure; the first reason is the one told.
     await Promise.all(
-      Array.from({ length: FILES_IN_FLIGHT }, () => worker().catch(error => stop.abort(error))),
+      Array.from({ length: FILES_IN_WORK }, () => worker().catch(error => stop.abort(error))),
     );
     signal.throwIfAborted();
     return done;
@@ -85,14 +106,77 @@ async function fetchOne(
   options: FetchOptions,
   call: Call,
 ): Promise<ManifestFile> {
-  const key = JSON.stringify([options.flightKey, file.source.root, file.path]);
+  const key = JSON.stringify([options.scope, options.force, file.source.root, file.path]);
   const blob = await options.flight.joinOrRedo(key, call.signal, () => download(file, floor, options, call));
   options.intake.share(blob);
   return { path: file.path, ...blob };
 }
 
 async function download(file: ListedFile, floor: ProgressFloor, options: FetchOptions, call: Call) {
-  const hooks = {
+  if (file.size !== null && file.size >= RESUMABLE_BYTES) {
+    return await downloadLarge(file, file.size, floor, options, call);
+  }
+  const { intake, slots } = options;
+  const { size } = file;
+  const isSmall = size !== null && size <= SMALL_BYTES;
+  const take = (body: Body) => (isSmall ? collect(body, size) : intake.take(body, size));
+  const fetchBody = async (signal: AbortSignal, watch: (body: Body) => Body) => {
+    const opened = await file.source.open(file.path, { ...call, signal });
+    try {
+      assertComplete(file, opened);
+      return await take(floor.watch(watch(opened.body)));
+    } finally {
+      opened.close();
+    }
+  };
+  const taken = await retry(FILE_PLAN, hooksFor(file, options, call), call.signal, signal =>
+    slots.use(signal, () => pastBreaker(file.source.breaker, options.floor, signal, fetchBody)),
+  );
+  // The disk works while the slot is another file's.
+  return taken instanceof Uint8Array ? await intake.takeBytes(taken) : taken;
+}
+
+async function downloadLarge(
+  listed: ListedFile,
+  size: number,
+  floor: ProgressFloor,
+  options: FetchOptions,
+  call: Call,
+): Promise<Blob> {
+  const { intake, slots, parts, scope, force } = options;
+  const identity = JSON.stringify([scope, listed.source.root, listed.path]);
+  const large = await intake.partial({ identity, total: size }, force);
+  const hooks = hooksFor(listed, options, call);
+  const file: LargeFile = {
+    listed,
+    size,
+    growing: large.growing,
+    parts,
+    slots,
+    floor,
+    limits: options.floor,
+    retry: async (signal, work) =>
+      await retry(
+        FILE_PLAN,
+        { ...hooks, isTransient: error => !(error instanceof Changed) && hooks.isTransient(error) },
+        signal,
+        work,
+      ),
+  };
+  // Its tries are not requests: those within ask the breaker.
+  const { breaker: _, ...ours } = hooks;
+  const restart = { ...ours, isTransient: (error: SidecarError) => error instanceof Changed };
+  try {
+    await retry(FILE_PLAN, restart, call.signal, signal => fetchLarge(file, { ...call, signal }));
+    return await large.take();
+  } catch (error) {
+    await large.leave();
+    throw error;
+  }
+}
+
+function hooksFor(file: ListedFile, options: FetchOptions, call: Call) {
+  return {
     breaker: file.source.breaker,
     passesByItself: true as const,
     isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
@@ -109,34 +193,19 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
       });
     },
   };
-  return await retry(FILE_PLAN, hooks, call.signal, tryEnd =>
-    pastBreaker(file.source.breaker, options.floor, tryEnd, async (signal, watch) => {
-      const opened = await file.source.open(file.path, { ...call, signal });
-      try {
-        assertComplete(file, opened);
-        return await options.intake.take(floor.watch(watch(opened.body)), file.size);
-      } finally {
-        opened.close();
-      }
-    }),
-  );
 }
 
-/** A body that ends with its connection looks whole wherever it was cut. */
-function assertComplete(file: ListedFile, { length, hasEnd }: OpenFile): void {
-  if (file.size === null && !hasEnd) {
-    throw new SidecarError('artifact_corrupt', `${file.path} has neither a listed size nor a marked end.`, {
-      hint: 'Nobody could tell whether it is whole. Let MLflow, or the proxy before it, send Content-Length.',
-    });
+/** @throws SidecarError `artifact_corrupt` where there are more bytes or fewer */
+async function collect(body: AsyncIterable<Uint8Array>, size: number): Promise<Uint8Array> {
+  const bytes = Buffer.allocUnsafe(size);
+  let came = 0;
+  for await (const chunk of body) {
+    if (came + chunk.byteLength > size) throw wrongSize(`more than ${size}`, size);
+    bytes.set(chunk, came);
+    came += chunk.byteLength;
   }
-  if (length === null || file.size === null || length === file.size) return;
-  throw new SidecarError(
-    'artifact_corrupt',
-    `${file.path} has ${length} bytes, but the listing says ${file.size}.`,
-    {
-      hint: 'The artifact was overwritten after it was logged, or its store is damaged. Log the model again.',
-    },
-  );
+  if (came < size) throw wrongSize(String(came), size);
+  return bytes;
 }
 
 function belowFloor(floor: FloorLimits): SidecarError {

@@ -40,6 +40,8 @@ export class LocalFiles implements ArtifactSource {
       body,
       length: stats.size,
       hasEnd: true,
+      etag: null,
+      part: null,
       close: () => void body.on('error', () => undefined).destroy(),
     };
   }

@@ -7,7 +7,8 @@ import { reasonOf, singleHeader, statusError } from '../upstream/failure.ts';
 import { readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
 import { discard, type UpstreamResponse } from '../upstream/transport.ts';
-import { type ArtifactSource, type Entry, MAX_ENTRIES, type OpenFile } from './source.ts';
+import { Changed, partOf, rangeHeaders, strongEtag } from './range.ts';
+import { type ArtifactSource, type Entry, MAX_ENTRIES, type OpenFile, type WantedRange } from './source.ts';
 
 /** A directory of as many names as are taken is about 4 MB. */
 const LISTING_LIMIT: SizeLimit = { maxBytes: 8 * 1024 * 1024, code: 'unsafe_path' };
@@ -84,16 +85,19 @@ export class MlflowArtifacts implements ArtifactSource {
     });
   }
 
-  async open(path: string, call: Call): Promise<OpenFile> {
+  async open(path: string, call: Call, range?: WantedRange): Promise<OpenFile> {
     const what = `The artifact ${this.#name(path)}`;
     const segments = [...this.#segments, ...segmentsOf(path)].map(encodeURIComponent);
     const url = new URL(`${this.#endpoint}/${segments.join('/')}`);
-    const response = await this.#client.send(what, { url, method: 'GET' }, call).catch(asArtifactError);
-    assertGiven(what, response);
+    const request = { url, method: 'GET' as const, headers: rangeHeaders(range) };
+    const response = await this.#client.send(what, request, call).catch(asArtifactError);
+    assertGiven(what, response, range !== undefined);
     return {
       body: guarded(what, response.body, call.signal),
       length: lengthOf(response),
       hasEnd: lengthOf(response) !== null || isChunked(response),
+      etag: strongEtag(singleHeader(response.headers['etag'])),
+      part: partOf(what, response),
       close: () => discard(response),
     };
   }
@@ -152,19 +156,21 @@ function entriesOf(body: unknown, what: string): readonly Entry[] {
   }));
 }
 
-function assertGiven(what: string, response: UpstreamResponse): void {
+function assertGiven(what: string, response: UpstreamResponse, isRangeAsked: boolean): void {
   const status = response.statusCode;
+  const isGiven = status === 200 || (status === 206 && isRangeAsked);
   const encoding = singleHeader(response.headers['content-encoding']) ?? 'identity';
-  if (status === 200 && encoding === 'identity') return;
+  if (isGiven && encoding === 'identity') return;
   discard(response);
   if (status === 404) throw missing(what, null);
+  if (status === 416 && isRangeAsked) throw new Changed(what);
   if (status >= 300 && status < 400) {
     throw new SidecarError(
       'unsafe_path',
       `${what} redirects to another address (HTTP ${status}), which is not followed.`,
     );
   }
-  if (status === 200) {
+  if (isGiven) {
     throw new SidecarError(
       'artifact_corrupt',
       `${what} came compressed (${encoding}), which was not asked for.`,

@@ -12,12 +12,28 @@ export interface Entry {
   readonly size: number | null;
 }
 
+/** A part of a file. Both ends are inclusive, as in HTTP. */
+interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** A part that is wanted; what comes may be the whole file all the same. */
+export interface WantedRange extends Range {
+  /** The strong ETag of the content that it must be a part of; null for the first part. */
+  readonly etag: string | null;
+}
+
 export interface OpenFile {
   readonly body: AsyncIterable<Uint8Array>;
   /** What the other side says that it sends, in bytes. */
   readonly length: number | null;
   /** Whether a cut can be told from the end: by the length, by chunks, by the file system. */
   readonly hasEnd: boolean;
+  /** What this content is called; null where the other side gives no strong ETag. */
+  readonly etag: string | null;
+  /** Which part the body is, and of how many bytes; null for a whole file. */
+  readonly part: (Range & { readonly total: number }) | null;
   /** Frees what stands behind a body that is not read to its end. */
   close(): void;
 }
@@ -33,6 +49,9 @@ export interface ArtifactSource {
   readonly breaker?: Breaker | undefined;
   /** @param dir relative to the root, `''` for the root itself */
   list(dir: string, call: Call): Promise<readonly Entry[]>;
-  /** Tries once. The body breaks off with an error where the other side does. */
-  open(path: string, call: Call): Promise<OpenFile>;
+  /**
+   * Tries once. The body breaks off with an error where the other side does. A part that comes is not yet known to be the
+   * one that is wanted.
+   */
+  open(path: string, call: Call, range?: WantedRange): Promise<OpenFile>;
 }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { SidecarError } from './errors.ts';
 
 /** One file of a model. `path` is relative, its parts separated by `/`; `sha256` in lower-case hex. */
 export interface ManifestFile {
@@ -20,4 +21,15 @@ export function manifestOf(files: readonly ManifestFile[]): Manifest {
   for (const file of sorted) hash.update(`${file.path}\0${file.size}\0${file.sha256}\n`);
   const bytes = sorted.reduce((sum, file) => sum + file.size, 0);
   return { files: sorted, digest: `sha256:${hash.digest('hex')}`, bytes };
+}
+
+/** @param found what there is of it, in words for a number of bytes */
+export function wrongSize(found: string, expected: number): SidecarError {
+  return new SidecarError(
+    'artifact_corrupt',
+    `An artifact has ${found} bytes, but the listing says ${expected}.`,
+    {
+      hint: 'The transfer was cut, or the artifact was overwritten after it was logged.',
+    },
+  );
 }

@@ -1,5 +1,5 @@
-import pLimit from 'p-limit';
 import { type FetchOptions, FILES_IN_FLIGHT, fetchAll } from '../artifacts/fetch.ts';
+import { PARTS } from '../artifacts/large.ts';
 import { type SourceOptions, selectSource } from '../artifacts/select.ts';
 import { walk } from '../artifacts/walk.ts';
 import type { Clock } from '../domain/clock.ts';
@@ -10,6 +10,7 @@ import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import { untilAborted } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
+import { FairLimit } from '../policy/fair-limit.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { Intake } from '../store/intake.ts';
@@ -65,7 +66,7 @@ export class Fetcher {
   readonly #versions = new SingleFlight<Obtained>();
   readonly #failures = new Map<string, Failures>();
   readonly #blobs = new SingleFlight<Omit<ManifestFile, 'path'>>();
-  readonly #limit = pLimit(FILES_IN_FLIGHT);
+  readonly #limit = new FairLimit(FILES_IN_FLIGHT);
 
   constructor(options: FetcherOptions) {
     this.#options = options;
@@ -120,10 +121,10 @@ export class Fetcher {
       limit.extendFor(bytes);
       timer.begin('fetch');
       room = store.reserve(bytes);
-      const flightKey = `${wanted.scope.id} ${wanted.force}`;
-      const shared = { ...this.#options, limit: this.#limit, flight: this.#blobs, flightKey };
+      const slots = this.#limit.forRun();
       const within = withinRoom(intake, await untilAborted(room, limit.signal));
-      const fetched = await fetchAll(files, { ...shared, intake: within }, call);
+      const shared = { ...this.#options, slots, parts: PARTS, flight: this.#blobs, intake: within };
+      const fetched = await fetchAll(files, { ...shared, scope: wanted.scope.id, force: wanted.force }, call);
       timer.begin('publish');
       const manifest = manifestOf(fetched);
       wanted.brought({ files: manifest.files.length, bytes: manifest.bytes });
@@ -146,6 +147,8 @@ export class Fetcher {
 function withinRoom(intake: Intake, room: Reservation): FetchOptions['intake'] {
   return {
     take: (body, size) => intake.take(size === null ? room.metered(body) : body, size),
+    takeBytes: bytes => intake.takeBytes(bytes),
+    partial: (key, fresh) => intake.partial(key, fresh),
     share: blob => intake.share(blob),
   };
 }

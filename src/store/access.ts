@@ -5,6 +5,7 @@ import { makeDirectory } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { Lease, sweepDeadLeases } from './lease.ts';
 import { Ownership } from './ownership.ts';
+import { Partials } from './partials.ts';
 
 /** What this process may do with the directory. */
 export interface Access {
@@ -22,7 +23,7 @@ export interface Access {
 export async function accessTo(layout: Layout, cacheDir: string, clock: Clock): Promise<Access> {
   try {
     await makeLayout(layout);
-    const swept = await sweepDeadLeases(layout.tmp, clock.now());
+    const swept = await sweepLitter(layout, clock.now());
     const isAlone = (await readdir(layout.tmp)).length === 0;
     const lease = await Lease.take(layout.tmp);
     return { lease, ownership: await Ownership.of(layout.tmp, lease, clock), problem: null, swept, isAlone };
@@ -34,6 +35,14 @@ export async function accessTo(layout: Layout, cacheDir: string, clock: Clock): 
     const ownership = await Ownership.of(layout.tmp, null, clock);
     return { lease: null, ownership, problem, swept: 0, isAlone: false };
   }
+}
+
+/** Removes what dead processes left, but for beginnings of large files that are worth going on with; returns how many those were. */
+export async function sweepLitter(layout: Layout, now: number): Promise<number> {
+  const partials = new Partials(layout, layout.tmp);
+  const swept = await sweepDeadLeases(layout.tmp, now, dead => partials.rescue(dead));
+  await partials.sweep(now);
+  return swept;
 }
 
 export async function makeLayout(layout: Layout): Promise<void> {

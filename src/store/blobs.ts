@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, link, open, rename, rm, stat } from 'node:fs/promises';
+import { link, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { SidecarError } from '../domain/errors.ts';
 import type { ManifestFile } from '../domain/manifest.ts';
-import { makeDirectory, sync, temporaryName } from './durable.ts';
+import { isAbsent, makeDirectory, temporaryName } from './durable.ts';
+import { GrowingFile } from './growing-file.ts';
 import type { Layout } from './layout.ts';
+import type { PartialFile } from './partials.ts';
+import { isThere, writeSmallFiles } from './small-files.ts';
 
 export type BlobInfo = Omit<ManifestFile, 'path'>;
 
@@ -31,9 +33,36 @@ export class Blobs {
    * @throws SidecarError `artifact_corrupt` where the body is longer or shorter
    */
   async stage(body: AsyncIterable<Uint8Array>, size: number | null): Promise<StagedBlob> {
+    return await this.#stage(async path => {
+      const handle = await open(path, 'wx+');
+      try {
+        const file = new GrowingFile(handle, null);
+        await file.write(body, { at: 0, end: size ?? Number.POSITIVE_INFINITY });
+        const { bytes, sha256 } = await file.finish();
+        return { size: bytes, sha256 };
+      } finally {
+        await handle.close();
+      }
+    });
+  }
+
+  /** The same for small files that have come already; their paths. */
+  async stageSmall(files: readonly Uint8Array[]): Promise<readonly string[]> {
+    return await writeSmallFiles(this.#tmp, files);
+  }
+
+  /** The same for a large file that was put together. */
+  async stagePartial(partial: PartialFile): Promise<StagedBlob> {
+    return await this.#stage(async path => {
+      const { bytes, sha256 } = await partial.finish(path);
+      return { size: bytes, sha256 };
+    });
+  }
+
+  async #stage(write: (path: string) => Promise<BlobInfo>): Promise<StagedBlob> {
     const path = temporaryName(this.#tmp);
     try {
-      return { path, ...(await write(path, body, size)) };
+      return { path, ...(await write(path)) };
     } catch (error) {
       await rm(path, { force: true });
       throw error;
@@ -54,68 +83,23 @@ export class Blobs {
     return await isIntact(this.#layout.blob(blob.sha256), blob);
   }
 
-  /** Makes a staged file the blob, unless another process made a good one meanwhile; a damaged one is replaced. */
+  /**
+   * Makes a staged file the blob. One that is there by now, damaged or from another process, is replaced: whoever has it keeps
+   * what they have. The name is not synced: a snapshot has names of its own, and a blob that a power cut takes is made again.
+   */
   async commit(staged: StagedBlob): Promise<void> {
     const path = this.#layout.blob(staged.sha256);
-    await makeDirectory(dirname(path), 0o755);
-    const isTaken = await link(staged.path, path).then(
-      () => true,
-      async () => await isIntact(path, staged),
-    );
-    if (isTaken) await rm(staged.path, { force: true });
-    else await rename(staged.path, path);
+    await rename(staged.path, path).catch(async error => {
+      if (!isAbsent(error)) throw error;
+      await makeDirectory(dirname(path), 0o755);
+      await rename(staged.path, path);
+    });
   }
-
-  /** Makes these blobs' names survive a power cut; their contents do already. */
-  async sync(blobs: readonly BlobInfo[]): Promise<void> {
-    const directories = new Set(blobs.map(blob => dirname(this.#layout.blob(blob.sha256))));
-    await Promise.all([...directories, this.#layout.blobs].map(sync));
-  }
-}
-
-async function write(path: string, body: AsyncIterable<Uint8Array>, size: number | null): Promise<BlobInfo> {
-  const handle = await open(path, 'wx');
-  try {
-    const blob = await copy(body, handle, size);
-    await handle.chmod(0o444);
-    await handle.sync();
-    return blob;
-  } finally {
-    await handle.close();
-  }
-}
-
-async function copy(
-  body: AsyncIterable<Uint8Array>,
-  handle: FileHandle,
-  size: number | null,
-): Promise<BlobInfo> {
-  const hash = createHash('sha256');
-  let written = 0;
-  for await (const chunk of body) {
-    written += chunk.byteLength;
-    if (size !== null && written > size) throw wrongSize(`more than ${size}`, size);
-    hash.update(chunk);
-    await handle.writeFile(chunk);
-  }
-  if (size !== null && written !== size) throw wrongSize(String(written), size);
-  return { size: written, sha256: hash.digest('hex') };
-}
-
-function wrongSize(found: string, expected: number): SidecarError {
-  return new SidecarError(
-    'artifact_corrupt',
-    `An artifact has ${found} bytes, but the listing says ${expected}.`,
-    {
-      hint: 'The transfer was cut, or the artifact was overwritten after it was logged.',
-    },
-  );
 }
 
 /** Whether the file has this size and hash; false where there is none, or it cannot be read. */
 export async function isIntact(path: string, expected: BlobInfo): Promise<boolean> {
-  const stats = await stat(path).catch(() => null);
-  if (stats === null || stats.size !== expected.size) return false;
+  if (!(await isThere(path, expected.size))) return false;
   const hash = createHash('sha256');
   const isRead = await pipeline(createReadStream(path), hash).then(
     () => true,

@@ -1,15 +1,36 @@
+import { hash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
+import pLimit from 'p-limit';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { BlobInfo, Blobs, StagedBlob } from './blobs.ts';
+import type { PartialKey, Partials } from './partials.ts';
 
-/** Files that were taken in and are no blobs yet, with the number of intakes that want each. */
+/** Four for each of libuv's threads, so that none of them falls asleep between two. */
+const COMMITS_IN_FLIGHT = 64;
+/** Small files are written together, so many or so many bytes at once. */
+const BATCH_FILES = 64;
+const BATCH_BYTES = 2 * 1024 * 1024;
+
+interface Wanted {
+  readonly blob: BlobInfo;
+  readonly by: Set<Intake>;
+  /** In memory still, or where it is on the disk. */
+  at: Uint8Array | StagedBlob;
+}
+
+/** Files that were taken in and are no blobs yet, with the intakes that want each. */
 export class Staging {
   readonly blobs: Blobs;
-  readonly #wanted = new Map<string, { readonly staged: StagedBlob; readonly by: Set<Intake> }>();
+  readonly partials: Partials;
+  readonly #wanted = new Map<string, Wanted>();
   readonly #committing = new SingleFlight<void>();
+  #small: Wanted[] = [];
+  #smallBytes = 0;
+  #writing: Promise<void> | null = null;
 
-  constructor(blobs: Blobs) {
+  constructor(blobs: Blobs, partials: Partials) {
     this.blobs = blobs;
+    this.partials = partials;
   }
 
   open(): Intake {
@@ -19,35 +40,94 @@ export class Staging {
   /** Keeps the file for `intake`; whether another with this content was there already. */
   add(staged: StagedBlob, intake: Intake): boolean {
     const known = this.#wanted.get(staged.sha256);
-    if (known === undefined) this.#wanted.set(staged.sha256, { staged, by: new Set([intake]) });
-    else known.by.add(intake);
+    if (known === undefined) {
+      this.#wanted.set(staged.sha256, { blob: staged, by: new Set([intake]), at: staged });
+    } else known.by.add(intake);
     return known !== undefined;
+  }
+
+  /** Keeps bytes for `intake`, which are written together with others; whoever brings too many waits for the disk. */
+  async addBytes(bytes: Uint8Array, blob: BlobInfo, intake: Intake): Promise<void> {
+    const known = this.#wanted.get(blob.sha256);
+    if (known !== undefined) {
+      known.by.add(intake);
+      return;
+    }
+    const wanted: Wanted = { blob, by: new Set([intake]), at: bytes };
+    this.#wanted.set(blob.sha256, wanted);
+    this.#small.push(wanted);
+    this.#smallBytes += bytes.byteLength;
+    while (this.#small.length >= BATCH_FILES || this.#smallBytes >= BATCH_BYTES) await this.#writeSmall();
   }
 
   want(sha256: string, intake: Intake): void {
     this.#wanted.get(sha256)?.by.add(intake);
   }
 
-  /** Makes it a blob for everyone; nothing happens where it is one already. */
-  async commit(sha256: string): Promise<void> {
+  /** Makes them blobs for everyone; nothing happens with those that are. */
+  async commit(blobs: readonly BlobInfo[]): Promise<void> {
+    while (this.#small.length > 0 || this.#writing !== null) await this.#writeSmall();
+    const limit = pLimit(COMMITS_IN_FLIGHT);
+    await Promise.all(blobs.map(({ sha256 }) => limit(() => this.#commitOne(sha256))));
+  }
+
+  async drop(intake: Intake): Promise<void> {
+    for (const [sha256, { at, by }] of this.#wanted) {
+      if (!by.delete(intake) || by.size > 0) continue;
+      this.#wanted.delete(sha256);
+      if (!(at instanceof Uint8Array)) await rm(at.path, { force: true });
+    }
+  }
+
+  async #commitOne(sha256: string): Promise<void> {
     await this.#committing.join(sha256, async () => {
-      const staged = this.#wanted.get(sha256)?.staged;
-      if (staged === undefined) return;
-      await this.blobs.commit(staged);
+      const at = this.#wanted.get(sha256)?.at;
+      if (at === undefined || at instanceof Uint8Array) return;
+      await this.blobs.commit(at);
       this.#wanted.delete(sha256);
     });
   }
 
-  async drop(intake: Intake): Promise<void> {
-    for (const [sha256, { staged, by }] of this.#wanted) {
-      if (!by.delete(intake) || by.size > 0) continue;
-      this.#wanted.delete(sha256);
-      await rm(staged.path, { force: true });
+  /** Most are new, and a look costs less than a link. */
+  async #isHeld({ blob, by }: Wanted): Promise<boolean> {
+    if (!(await this.blobs.has(blob))) return false;
+    const held = await Promise.all([...by].map(intake => intake.hold(blob)));
+    return held.every(Boolean);
+  }
+
+  /** One batch after the other. */
+  async #writeSmall(): Promise<void> {
+    this.#writing ??= this.#writeBatch(this.#small.splice(0)).finally(() => {
+      this.#writing = null;
+    });
+    await this.#writing;
+  }
+
+  async #writeBatch(batch: readonly Wanted[]): Promise<void> {
+    this.#smallBytes = 0;
+    const isThere = await Promise.all(batch.map(wanted => this.#isHeld(wanted)));
+    const files = batch.filter((_, at) => isThere[at] === false);
+    try {
+      const paths = await this.blobs.stageSmall(files.map(({ at }) => bytesOf(at)));
+      for (const [at, wanted] of files.entries()) wanted.at = { ...wanted.blob, path: paths[at] ?? '' };
+    } catch (error) {
+      // Another version may want them, too, and is to find out for itself.
+      this.#small.push(...files.filter(({ by }) => by.size > 0));
+      throw error;
+    }
+    for (const { blob, by, at } of batch) {
+      const isStaged = !(at instanceof Uint8Array);
+      if (!isStaged) this.#wanted.delete(blob.sha256);
+      else if (by.size === 0) await rm(at.path, { force: true });
     }
   }
 }
 
-/** The files of one version on their way in: they become blobs together, or leave nothing behind. */
+function bytesOf(at: Uint8Array | StagedBlob): Uint8Array {
+  return at instanceof Uint8Array ? at : new Uint8Array();
+}
+
+/** The files of one version on their way in: they become blobs together, or leave nothing behind that anybody sees. */
 export class Intake {
   readonly #staging: Staging;
   readonly #holds: string[] = [];
@@ -61,21 +141,35 @@ export class Intake {
    * @throws SidecarError `artifact_corrupt` where the body is longer or shorter
    */
   async take(body: AsyncIterable<Uint8Array>, size: number | null): Promise<BlobInfo> {
-    const staged = await this.#staging.blobs.stage(body, size);
-    let isKnown = true;
-    try {
-      isKnown = (await this.#hold(staged)) || this.#staging.add(staged, this);
-    } finally {
-      if (isKnown) await rm(staged.path, { force: true });
-    }
-    return { size: staged.size, sha256: staged.sha256 };
+    return await this.#keep(await this.#staging.blobs.stage(body, size));
+  }
+
+  /** A small file that has come whole. It is on the disk, together with others, when they are committed. */
+  async takeBytes(bytes: Uint8Array): Promise<BlobInfo> {
+    const blob = { size: bytes.byteLength, sha256: hash('sha256', bytes) };
+    await this.#staging.addBytes(bytes, blob, this);
+    return blob;
+  }
+
+  /**
+   * A large file, with what an earlier try left of it; to be taken when it is whole, or left.
+   * @param fresh from nothing
+   */
+  async partial(key: PartialKey, fresh: boolean) {
+    const growing = await this.#staging.partials.take(key, fresh);
+    return {
+      growing,
+      take: async () => await this.#keep(await this.#staging.blobs.stagePartial(growing)),
+      leave: async () => await growing.leave(),
+    };
   }
 
   /** Whether there is a good blob already; then it stays until this is closed, whoever collects meanwhile. */
-  async #hold(staged: StagedBlob): Promise<boolean> {
-    const hold = await this.#staging.blobs.hold(staged.sha256);
+  async hold(blob: BlobInfo): Promise<boolean> {
+    const { blobs } = this.#staging;
+    const hold = await blobs.hold(blob.sha256);
     if (hold !== null) this.#holds.push(hold);
-    return await this.#staging.blobs.has(staged);
+    return await blobs.has(blob);
   }
 
   /** Also wants a file that another intake took in. */
@@ -84,13 +178,22 @@ export class Intake {
   }
 
   async commit(blobs: readonly BlobInfo[]): Promise<void> {
-    for (const { sha256 } of blobs) await this.#staging.commit(sha256);
-    await this.#staging.blobs.sync(blobs);
+    await this.#staging.commit(blobs);
   }
 
   /** Forgets what no other intake wants; right to call after a commit too. */
   async close(): Promise<void> {
     await this.#staging.drop(this);
     for (const hold of this.#holds.splice(0)) await rm(hold, { force: true });
+  }
+
+  async #keep(staged: StagedBlob): Promise<BlobInfo> {
+    let isKnown = true;
+    try {
+      isKnown = (await this.hold(staged)) || this.#staging.add(staged, this);
+    } finally {
+      if (isKnown) await rm(staged.path, { force: true });
+    }
+    return { size: staged.size, sha256: staged.sha256 };
   }
 }

@@ -8,6 +8,8 @@
  *   state/used/<id>              its time says when the snapshot was last found, or superseded
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
  *   state/quarantine/<sha256>    damaged blobs, and by their id damaged snapshots, for whoever wants to look at them
+ *   state/partial/<key>/         the beginning of a large file whose download broke off: `data`, and `info.json` with how
+ *                                much of it is on the disk, its hash, the ETag and the whole size; 24 h at most
  *   tmp/<process>/…              work in progress of one process; without its heartbeat it is litter
  */
 import { createHash } from 'node:crypto';
@@ -27,6 +29,7 @@ export class Layout {
   readonly used: string;
   readonly scopes: string;
   readonly quarantine: string;
+  readonly partials: string;
   readonly tmp: string;
 
   constructor(cacheDir: string) {
@@ -39,6 +42,7 @@ export class Layout {
     this.used = join(this.root, 'state', 'used');
     this.scopes = join(this.root, 'state', 'scopes');
     this.quarantine = join(this.root, 'state', 'quarantine');
+    this.partials = join(this.root, 'state', 'partial');
     this.tmp = join(this.root, 'tmp');
   }
 
@@ -48,8 +52,8 @@ export class Layout {
   }
 
   get private(): readonly string[] {
-    const { manifests, used, scopes, quarantine, tmp } = this;
-    return [join(this.root, 'state'), manifests, used, scopes, quarantine, tmp];
+    const { manifests, used, scopes, partials, quarantine, tmp } = this;
+    return [join(this.root, 'state'), manifests, used, scopes, partials, quarantine, tmp];
   }
 
   blob(sha256: string): string {

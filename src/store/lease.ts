@@ -73,12 +73,20 @@ export async function pidSpace(): Promise<string> {
   return `${hostname()} ${await readlink('/proc/self/ns/pid').catch(() => '')}`;
 }
 
-/** Removes what dead processes left in `tmp`; returns how many leases that were. */
-export async function sweepDeadLeases(tmp: string, now: number): Promise<number> {
+/**
+ * Removes what dead processes left in `tmp`; returns how many leases that were.
+ * @param rescue takes out of a directory what is worth keeping
+ */
+export async function sweepDeadLeases(
+  tmp: string,
+  now: number,
+  rescue: (dir: string) => Promise<void> = async () => undefined,
+): Promise<number> {
   let swept = 0;
   for (const name of await readdir(tmp)) {
     const dir = join(tmp, name);
     if (await isAlive(dir, now)) continue;
+    await rescue(dir);
     await rm(dir, { recursive: true, force: true });
     swept++;
   }

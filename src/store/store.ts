@@ -6,16 +6,17 @@ import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
-import { type TOO_LATE, unlessRunning } from '../policy/abort.ts';
+import { type TOO_LATE, unlessRunning, within } from '../policy/abort.ts';
 import { DiskWatch } from '../policy/disk-watch.ts';
-import { type Access, accessTo, hanging, makeLayout, unusable } from './access.ts';
+import { type Access, accessTo, hanging, makeLayout, sweepLitter, unusable } from './access.ts';
 import { Blobs } from './blobs.ts';
 import { type CacheLimits, Collector } from './collector.ts';
 import { type Intake, Staging } from './intake.ts';
 import { Layout } from './layout.ts';
-import { type Lease, sweepDeadLeases } from './lease.ts';
+import type { Lease } from './lease.ts';
 import { type FetchedRoot, Manifests } from './manifests.ts';
 import type { Ownership } from './ownership.ts';
+import { Partials } from './partials.ts';
 import { Quarantine } from './quarantine.ts';
 import { rebuild } from './rebuild.ts';
 import { recoverRefs } from './recover.ts';
@@ -29,6 +30,8 @@ const SWEEP_MS = 60_000;
 const UNLIMITED: CacheLimits = { maxBytes: Infinity, maxStaleMs: Infinity, models: new Set() };
 /** Fetches that look or commit at the same time. Where the disk hangs, each holds one of libuv's threads. */
 const MOST_AT_ONCE = 8;
+/** A process that is told to stop has a few seconds for all of it. */
+const LEAVE_MS = 2_000;
 
 /** Where bytes live. Renames give correctness; several processes may share one directory. */
 export class Store {
@@ -39,6 +42,8 @@ export class Store {
   /** Why nothing can be written; null where it can. */
   readonly problem: SidecarError | null;
   readonly ownership: Ownership;
+  /** Beginnings of large files, for the next try. */
+  readonly partials: Partials;
   readonly #lease: Lease | null;
   readonly #sweeper: NodeJS.Timeout;
   readonly #staging: Staging;
@@ -66,9 +71,10 @@ export class Store {
     this.#lease = access.lease;
     const tmp = access.lease?.dir ?? layout.tmp;
     // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
-    const sweep = unlessRunning(() => sweepDeadLeases(layout.tmp, clock.now()));
+    const sweep = unlessRunning(() => sweepLitter(layout, clock.now()));
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
-    this.#staging = new Staging(new Blobs(layout, tmp));
+    this.partials = new Partials(layout, tmp);
+    this.#staging = new Staging(new Blobs(layout, tmp), this.partials);
     this.#usage = new Usage(layout, clock);
     const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
     this.refs = new Refs(layout, tmp, access.problem, onWriteError, this.#usage);
@@ -235,6 +241,8 @@ export class Store {
     this.ownership.release();
     await this.#reservations.close();
     await this.refs.flush();
+    // Runs that were ended put what they have of large files aside.
+    await within(LEAVE_MS, this.partials.idle());
     await this.#lease?.release();
   }
 }

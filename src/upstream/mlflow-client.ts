@@ -16,6 +16,9 @@ export interface Call {
   readonly onTryFailed?: (error: SidecarError) => void;
 }
 
+/** What is asked; the client adds the headers that say who asks. */
+type Question = Omit<UpstreamRequest, 'signal' | 'headers'> & Partial<Pick<UpstreamRequest, 'headers'>>;
+
 /** With what takes the credential that it was asked with out of a text. */
 export type MlflowResponse = UpstreamResponse & { readonly redact: (text: string) => string };
 
@@ -39,11 +42,7 @@ export class MlflowClient {
    * Sends once, and once more if the sidecar's own credential was refused and its file holds another by now.
    * @throws SidecarError `mlflow_unreachable` or `mlflow_timeout`; any HTTP status is an answer
    */
-  async send(
-    what: string,
-    request: Omit<UpstreamRequest, 'signal' | 'headers'>,
-    call: Call,
-  ): Promise<MlflowResponse> {
+  async send(what: string, request: Question, call: Call): Promise<MlflowResponse> {
     const response = await this.#sendOnce(what, request, call);
     if (response.statusCode !== 401 || call.authorization !== null) return response;
     if (!(await this.#options.credentials.renew())) return response;
@@ -51,11 +50,7 @@ export class MlflowClient {
     return await this.#sendOnce(what, request, call);
   }
 
-  async #sendOnce(
-    what: string,
-    request: Omit<UpstreamRequest, 'signal' | 'headers'>,
-    call: Call,
-  ): Promise<MlflowResponse> {
+  async #sendOnce(what: string, request: Question, call: Call): Promise<MlflowResponse> {
     const headers = await this.#headers(request, call);
     try {
       const response = await this.#options.transport.request({ ...request, headers, signal: call.signal });
@@ -67,12 +62,13 @@ export class MlflowClient {
   }
 
   async #headers(
-    request: Pick<UpstreamRequest, 'url' | 'body'>,
+    request: Pick<Question, 'url' | 'body' | 'headers'>,
     call: Call,
   ): Promise<Record<string, string>> {
     const trusted = this.#options.trustedOrigins.has(request.url.origin);
     const authorization = trusted ? (call.authorization ?? (await this.#ownHeader())) : null;
     return {
+      ...request.headers,
       'user-agent': 'mlflow-sidecar',
       ...(authorization === null ? {} : { authorization }),
       ...(this.#options.workspace === null || !trusted

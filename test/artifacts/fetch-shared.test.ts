@@ -30,7 +30,7 @@ describe('a file that two runs want', () => {
     const taking = fetchOptions().intake;
     const runs = ['one', 'two'].map(run => {
       const intake = {
-        take: (body: AsyncIterable<Uint8Array>) => taking.take(body, null),
+        ...taking,
         share: ({ size }: { size: number }) => void shared.push(`${run} ${size}`),
       };
       return fetchAll(listedFiles(source, ['MLmodel']), fetchOptions({ flight, intake }), call());
@@ -44,7 +44,7 @@ describe('a file that two runs want', () => {
     const source = new Scripted({});
     const flight: ReturnType<typeof fetchOptions>['flight'] = new SingleFlight();
     const files = listedFiles(source, ['MLmodel']);
-    const options = ['a', 'b'].map(flightKey => fetchOptions({ flight, flightKey }));
+    const options = ['a', 'b'].map(scope => fetchOptions({ flight, scope }));
     await Promise.all(options.map(one => fetchAll(files, one, call())));
     expect(source.opened).toHaveLength(2);
   });

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pLimit from 'p-limit';
 import { describe, expect, test } from 'vitest';
 import { FILES_IN_FLIGHT, fetchAll } from '../../src/artifacts/fetch.ts';
 import { SidecarError } from '../../src/domain/errors.ts';
+import { FairLimit } from '../../src/policy/fair-limit.ts';
 import { call } from '../upstream/support.ts';
-import { chunks, fetchOptions, listedFiles, Scripted } from './support.ts';
+import { chunks, fetchOptions, intakeOf, listedFiles, Scripted } from './support.ts';
 
 const PATHS = Array.from({ length: 100 }, (_, n) => `f${n}`);
 
@@ -42,20 +42,20 @@ describe('in flight', () => {
     return { seen, source: new Scripted({}, () => body()) };
   }
 
-  test('are 16 files and never more', async () => {
+  test('are 12 files of one run, so that another can begin, and never more', async () => {
     const { seen, source } = counting();
     await fetchAll(listedFiles(source, PATHS), fetchOptions(), call());
-    expect(seen.most).toBe(16);
+    expect(seen.most).toBe(12);
     expect(FILES_IN_FLIGHT).toBe(16);
   });
 
   test('are 16 files over all runs together', async () => {
     const { seen, source } = counting();
-    const limit = pLimit(FILES_IN_FLIGHT);
+    const limit = new FairLimit(FILES_IN_FLIGHT);
     const runs = [1, 2, 3].map(run =>
       fetchAll(
         listedFiles(source, PATHS.slice(0, 30)),
-        fetchOptions({ limit, flightKey: String(run) }),
+        fetchOptions({ slots: limit.forRun(), scope: String(run) }),
         call(),
       ),
     );
@@ -89,9 +89,9 @@ describe('a failure', () => {
     const startedAt = performance.now();
     await expect(fetchAll(listedFiles(source, PATHS), fetchOptions(), call())).rejects.toBe(BAD);
     expect(performance.now() - startedAt).toBeLessThan(500);
-    expect(waiting()).toBe(15);
-    expect(source.opened).toHaveLength(16);
-    expect(source.closed).toBe(16);
+    expect(waiting()).toBe(11);
+    expect(source.opened).toHaveLength(12);
+    expect(source.closed).toBe(12);
   });
 
   test('is told only when nobody writes any more', async () => {
@@ -107,7 +107,7 @@ describe('a failure', () => {
       }
       return { size: 1, sha256: '' };
     };
-    const options = fetchOptions({ intake: { take, share: () => undefined } });
+    const options = fetchOptions({ intake: intakeOf(take) });
     await expect(fetchAll(listedFiles(source, PATHS), options, call())).rejects.toBe(BAD);
     expect(writing).toBe(0);
   });
@@ -128,7 +128,7 @@ describe('a failure', () => {
     });
     setTimeout(() => controller.abort(new SidecarError('artifact_timeout', 'the run is over')), 20);
     await expect(fetching).rejects.toMatchObject({ code: 'artifact_timeout', message: 'the run is over' });
-    expect(source.closed).toBe(16);
+    expect(source.closed).toBe(12);
   });
 });
 
@@ -151,7 +151,14 @@ test('a file whose Content-Length is not the listed size is artifact_corrupt bef
   const source = {
     root: 'r',
     list: async () => [],
-    open: async () => ({ body: chunks('longer'), length: 6, hasEnd: true, close: () => undefined }),
+    open: async () => ({
+      body: chunks('longer'),
+      length: 6,
+      hasEnd: true,
+      etag: null,
+      part: null,
+      close: () => undefined,
+    }),
   };
   const take = async () => {
     taken++;
@@ -159,7 +166,7 @@ test('a file whose Content-Length is not the listed size is artifact_corrupt bef
   };
   const signal = AbortSignal.timeout(200);
   const told: string[] = [];
-  const options = fetchOptions({ intake: { take, share: () => undefined } });
+  const options = fetchOptions({ intake: intakeOf(take) });
   options.events.subscribe(event => {
     if (event.type === 'try_failed') told.push(event.error.message);
   });

@@ -2,12 +2,13 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import pLimit from 'p-limit';
 import { onTestFinished } from 'vitest';
 import { type FetchOptions, FILES_IN_FLIGHT } from '../../src/artifacts/fetch.ts';
+import { PARTS } from '../../src/artifacts/large.ts';
 import type { ArtifactSource, Entry } from '../../src/artifacts/source.ts';
 import type { ListedFile } from '../../src/artifacts/walk.ts';
 import { EventBus } from '../../src/domain/events.ts';
+import { FairLimit } from '../../src/policy/fair-limit.ts';
 import { SingleFlight } from '../../src/policy/single-flight.ts';
 import type { Files } from '../contract/artifact-source.ts';
 
@@ -61,7 +62,14 @@ export class Scripted implements ArtifactSource {
 
   async open(path: string, { signal }: { readonly signal: AbortSignal }) {
     this.opened.push(path);
-    return { body: this.#open(path, signal), length: null, hasEnd: true, close: () => void this.closed++ };
+    return {
+      body: this.#open(path, signal),
+      length: null,
+      hasEnd: true,
+      etag: null,
+      part: null,
+      close: () => void this.closed++,
+    };
   }
 }
 
@@ -76,14 +84,32 @@ export function listedFiles(source: ArtifactSource, paths: readonly string[]): r
 /** With a limit, a flight and an intake of its own, which only counts and hashes. */
 export function fetchOptions(change: Partial<FetchOptions> = {}): FetchOptions {
   return {
-    intake: { take: body => counted(body), share: () => undefined },
-    limit: pLimit(FILES_IN_FLIGHT),
+    intake: intakeOf(counted),
+    slots: new FairLimit(FILES_IN_FLIGHT).forRun(),
+    parts: PARTS,
     floor: { bytesPerSecond: 1, windowS: 30 },
     events: new EventBus(),
     flight: new SingleFlight(),
-    flightKey: 'own',
+    scope: 'own',
+    force: false,
     ...change,
   };
+}
+
+/** Takes every file as a stream. */
+export function intakeOf(take: FetchOptions['intake']['take']): FetchOptions['intake'] {
+  return {
+    take,
+    takeBytes: async bytes => await take(chunksOf(bytes), bytes.byteLength),
+    partial: async () => {
+      throw new Error('No large file was expected.');
+    },
+    share: () => undefined,
+  };
+}
+
+async function* chunksOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
 }
 
 async function counted(body: AsyncIterable<Uint8Array>) {

@@ -84,7 +84,7 @@ class SmallDisk {
 }
 
 async function start(disk: SmallDisk): Promise<RunningSidecar> {
-  const sidecar = await startSidecar({ ...upstream.env, SIDECAR_CACHE_DIR: disk.dir }, disk.via);
+  const sidecar = await startSidecar({ ...upstream.env, SIDECAR_CACHE_DIR: disk.dir }, disk);
   onTestFinished(async () => void (await sidecar.stop()));
   return sidecar;
 }

@@ -28,12 +28,13 @@ export interface MlflowServer {
 /**
  * Starts `mlflow server` with an empty database and artifact directory on a free port, and waits until `/health` says OK.
  * It leads a process group of its own, and ends with this process at the latest.
+ * @param workers its processes; MLflow's own default is 4
  * @throws Error with the end of its log, where it ends or is not healthy within 120 s
  */
-export async function startMlflow(version: MlflowVersion): Promise<MlflowServer> {
+export async function startMlflow(version: MlflowVersion, workers = 1): Promise<MlflowServer> {
   const port = await freePort();
   const dir = mkdtempSync(join(tmpdir(), `mlflow-${version}-`));
-  const child = spawnServer(version, port, dir);
+  const child = spawnServer(version, port, dir, workers);
   const pid = child.pid ?? 0;
   const stop = atExit(() => {
     signalGroup(pid, 'SIGKILL');
@@ -50,14 +51,14 @@ export async function startMlflow(version: MlflowVersion): Promise<MlflowServer>
   return { url, pid, stop };
 }
 
-function spawnServer(version: MlflowVersion, port: number, dir: string): ChildProcess {
+function spawnServer(version: MlflowVersion, port: number, dir: string, workers: number): ChildProcess {
   const log = openSync(join(dir, 'server.log'), 'w');
   const options = {
     host: '127.0.0.1',
     port: String(port),
     'artifacts-destination': join(dir, 'artifacts'),
     'backend-store-uri': `sqlite:///${join(dir, 'mlflow.db')}`,
-    workers: '1',
+    workers: String(workers),
   };
   const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
   const child = spawn(python(version), ['-m', 'mlflow', 'server', '--serve-artifacts', ...args], {

@@ -10,6 +10,8 @@ import { atExit } from './at-exit.ts';
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 
 const START_LIMIT_MS = 20_000;
+/** Short, since starts are measured with it. */
+const POLL_MS = 5;
 /** SIGTERM is promised to end it within 5 s; what takes longer is killed, and shows as a null exit code. */
 const STOP_LIMIT_MS = 10_000;
 
@@ -25,16 +27,22 @@ export interface RunningSidecar {
   stop(): Promise<number | null>;
 }
 
+interface StartOptions {
+  /** A command that starts what follows it in its own place. */
+  readonly via?: readonly string[];
+  /** What has to answer 200. */
+  readonly probe?: '/healthz' | '/readyz';
+}
+
 /**
- * Starts the built sidecar as a process of its own and waits until `/healthz` answers 200.
+ * Starts the built sidecar as a process of its own and waits until the probe answers 200.
  * Nothing of this process's environment reaches it but PATH, HOME and TMPDIR. Unless `env` says otherwise it listens on a
  * free port with a new, empty cache.
- * @param via a command that starts what follows it in its own place
  * @throws Error with the logs, where it ends or does not answer within 20 s
  */
 export async function startSidecar(
   env: Readonly<Record<string, string>> = {},
-  via: readonly string[] = [],
+  { via = [], probe = '/healthz' }: StartOptions = {},
 ): Promise<RunningSidecar> {
   if (!existsSync(MAIN)) throw new Error(`${MAIN} is not there: run "npm run build" first.`);
   const ownCache =
@@ -47,7 +55,7 @@ export async function startSidecar(
   });
   const sidecar = handle(child, cacheDir, ownCache);
   try {
-    return { ...sidecar, url: await healthyUrl(sidecar) };
+    return { ...sidecar, url: await healthyUrl(sidecar, probe) };
   } catch (error) {
     await sidecar.stop();
     throw error;
@@ -82,16 +90,16 @@ function handle(child: ChildProcess, cacheDir: string, ownCache: string | null):
 }
 
 /** Where it says that it listens, once it answers there. */
-async function healthyUrl(sidecar: Started): Promise<string> {
+async function healthyUrl(sidecar: Started, probe: string): Promise<string> {
   const ended = sidecar.exited.then(code => new Error(`It ended with exit code ${code}`));
   const deadline = Date.now() + START_LIMIT_MS;
   while (Date.now() < deadline) {
     const url = /"url":"(http:[^"]+)"/.exec(sidecar.logs())?.[1];
-    const answer = await Promise.race([ended, url === undefined ? false : answers(`${url}/healthz`)]);
+    const answer = await Promise.race([ended, url === undefined ? false : answers(url + probe)]);
     if (answer instanceof Error)
       throw new Error(`${answer.message} before it was healthy:\n${sidecar.logs()}`);
     if (answer && url !== undefined) return url;
-    await delay(50);
+    await delay(POLL_MS);
   }
   throw new Error(`It was not healthy after ${START_LIMIT_MS / 1000} s:\n${sidecar.logs()}`);
 }

@@ -1,0 +1,57 @@
+import pLimit from 'p-limit';
+import { systemClock } from '../../src/domain/clock.ts';
+import { EventBus } from '../../src/domain/events.ts';
+import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { scopeOf } from '../../src/domain/scope.ts';
+import { Store } from '../../src/store/store.ts';
+import type { Bench } from './cases.ts';
+import { timed } from './curl.ts';
+import { atMost, percentile, type Verdict } from './report.ts';
+import { reloaded, startToReady, withSidecar } from './sidecar.ts';
+import { fresh } from './work.ts';
+
+const FEW = 10;
+const MANY = 10_000;
+const RELOADS = 500;
+const PUBLISHES_IN_FLIGHT = 64;
+
+/** What a full cache costs at the start and in a reload. */
+export async function manyVersions({ upstream, dir }: Bench): Promise<readonly Verdict[]> {
+  await upstream.register('one-of-many', new Map([['MLmodel', Buffer.from('flavors: {}\n')]]));
+  const few = await cacheOf(FEW, upstream.url, await fresh(dir, 'few'));
+  const many = await cacheOf(MANY, upstream.url, await fresh(dir, 'many'));
+  const env = { MLFLOW_TRACKING_URI: upstream.url, SIDECAR_CACHE_DIR: many };
+  const ready = await startToReady(env);
+  const base = await slowest(upstream.url, few);
+  const full = await slowest(upstream.url, many);
+  return [
+    atMost('versions', 'from the start to ready with 10,000 versions', ready, 2_000, 'ms'),
+    atMost('versions', 'p99 of a reload ÷ that with 10', full / base, 1.2, '×'),
+  ];
+}
+
+/** Versions of a snapshot that all of them share. */
+async function cacheOf(count: number, registryUri: string, dir: string): Promise<string> {
+  await withSidecar(registryUri, dir, async ({ url }) => await reloaded(url, 'one-of-many', 'loaded'));
+  const own = scopeOf(registryUri, null, null);
+  const store = await Store.open(dir, own, systemClock, new EventBus());
+  const { published } = store.refs.get(own, parseModelUri('models:/one-of-many/Production'));
+  if (published === null) throw new Error('The first version is not in the cache.');
+  const limit = pLimit(PUBLISHES_IN_FLIGHT);
+  const publish = async (n: number) => {
+    const version = { ...published.version, name: `model-${n}` };
+    const uri = parseModelUri(`models:/model-${n}/Production`);
+    await store.refs.publish(own, uri, { ...published, version }, n, Date.now());
+  };
+  await Promise.all(Array.from({ length: count }, (_, n) => limit(() => publish(n + 1))));
+  await store.close();
+  return dir;
+}
+
+async function slowest(registryUri: string, dir: string): Promise<number> {
+  return await withSidecar(registryUri, dir, async ({ url }) => {
+    const took: number[] = [];
+    for (let n = 0; n < RELOADS; n++) took.push(await timed(() => reloaded(url, 'one-of-many', 'unchanged')));
+    return percentile(took, 99);
+  });
+}
