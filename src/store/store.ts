@@ -1,4 +1,3 @@
-import { access as reach } from 'node:fs/promises';
 import pLimit from 'p-limit';
 import type { Clock } from '../domain/clock.ts';
 import { type SidecarError, toSidecarError } from '../domain/errors.ts';
@@ -11,6 +10,7 @@ import { DiskWatch } from '../policy/disk-watch.ts';
 import { type Access, accessTo, hanging, makeLayout, sweepLitter, unusable } from './access.ts';
 import { Blobs } from './blobs.ts';
 import { type CacheLimits, Collector } from './collector.ts';
+import { isThere } from './durable.ts';
 import { type Intake, Staging } from './intake.ts';
 import { Layout } from './layout.ts';
 import type { Lease } from './lease.ts';
@@ -228,12 +228,7 @@ export class Store {
 
   /** Whether the disk still answers. */
   async isThere(): Promise<boolean | typeof TOO_LATE> {
-    const look = () =>
-      reach(this.layout.root).then(
-        () => true,
-        () => false,
-      );
-    return await this.disk.ask('root', look);
+    return await this.disk.ask('root', () => isThere(this.layout.root));
   }
 
   async close(): Promise<void> {
