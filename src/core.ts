@@ -114,7 +114,13 @@ function askedServers(
 ) {
   const { registryUri, trackingUri } = mlflow;
   const server = (baseUri: string, breaker: Breaker) => {
-    const health = new HealthProbe({ client, baseUri, clock, stop: stopping });
+    const health = new HealthProbe({
+      client,
+      baseUri,
+      clock,
+      timeoutMs: mlflow.tryTimeoutMs,
+      stop: stopping,
+    });
     const asks = new RegistryClient({ ...mlflow, client, baseUri, events, breaker, health });
     return { asks, breaker, health };
   };

@@ -6,7 +6,6 @@ import { discard } from './transport.ts';
 
 /** A success this recent tells more than a probe could. */
 const FRESH_MS = 10_000;
-const TIMEOUT_MS = 5_000;
 
 /** What MLflow's `/health` last said. */
 export interface Health {
@@ -21,6 +20,8 @@ export interface HealthProbeOptions {
   readonly client: MlflowClient;
   readonly baseUri: string;
   readonly clock: Clock;
+  /** As long as the try that it goes beside, so that it does not outlive the question. */
+  readonly timeoutMs: number;
   /** Aborts when the process ends. */
   readonly stop: AbortSignal;
 }
@@ -77,11 +78,11 @@ export class HealthProbe {
 
   /** Why it is not well; null where it is. */
   async #ask(): Promise<string | null> {
-    const { client, baseUri, stop } = this.#options;
+    const { client, baseUri, timeoutMs, stop } = this.#options;
     const url = new URL(`${baseUri}/health`);
-    const tooSlow = () => new SidecarError('mlflow_timeout', `no answer within ${TIMEOUT_MS / 1_000} s`);
+    const tooSlow = () => new SidecarError('mlflow_timeout', `no answer within ${timeoutMs / 1_000} s`);
     try {
-      return await withTimeout(TIMEOUT_MS, stop, tooSlow, async signal => {
+      return await withTimeout(timeoutMs, stop, tooSlow, async signal => {
         const call = { signal, authorization: null, origin: null };
         const response = await client.send('/health', { url, method: 'GET' }, call);
         discard(response);

@@ -10,7 +10,11 @@ async function probing(baseUri: string) {
   const clock = new ManualClock();
   const stop = new AbortController();
   const client = await clientFor({ trusted: [] });
-  return { clock, stop, probe: new HealthProbe({ client, baseUri, clock, stop: stop.signal }) };
+  return {
+    clock,
+    stop,
+    probe: new HealthProbe({ client, baseUri, clock, timeoutMs: 5_000, stop: stop.signal }),
+  };
 }
 
 async function spoken(probe: HealthProbe): Promise<NonNullable<HealthProbe['last']>> {
