@@ -10,7 +10,7 @@ export interface Entry {
   readonly order: number;
 }
 
-export const NOTHING_PUBLISHED = { published: null, previous: null, confirmedAt: null } as const;
+const NOTHING_PUBLISHED = { published: null, previous: null, confirmedAt: null } as const;
 
 /** The refs in memory, of all scopes. */
 export class RefTable {

@@ -6,7 +6,7 @@ import { BackgroundSaves } from './background-saves.ts';
 import type { Layout } from './layout.ts';
 import { RefFiles } from './ref-files.ts';
 import type { Published, Ref } from './ref-record.ts';
-import { type Entry, keyOf, NOTHING_PUBLISHED, RefTable } from './ref-table.ts';
+import { type Entry, keyOf, RefTable } from './ref-table.ts';
 import type { Usage } from './usage.ts';
 import { Withdrawn } from './withdrawn.ts';
 
@@ -142,7 +142,8 @@ export class Refs {
     const found = await this.#files.readWhole(scope, uri);
     const ref = this.get(scope, uri);
     if (ref.published !== gone) return;
-    const { published, confirmedAt } = found ?? NOTHING_PUBLISHED;
+    if (found === null) return void this.#withdraw(scope, ref)().catch(this.#onWriteError);
+    const { published, confirmedAt } = found;
     this.#note(scope, { ...ref, published, confirmedAt }, this.#order(scope, uri));
   }
 

@@ -62,7 +62,7 @@ export function modelFiles(label: string): Files {
   return {
     MLmodel: `flavors: {}\nlabel: ${label}\n`,
     'model.pkl': `${label} `.repeat(2_000),
-    'data/weights.bin': Buffer.alloc(20_000, `${label}-weights`),
+    'data/weights.bin': Buffer.alloc(300_000, `${label}-weights`),
   };
 }
 

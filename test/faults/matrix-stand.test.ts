@@ -22,13 +22,17 @@ async function standOf(found: Cell | undefined): Promise<Stand> {
 
 test('what a fetch under way has open shows: connections, files, timers', async () => {
   const stand = await standOf(cellsOf('file').find(({ evil }) => evil.kind === 'stall'));
-  const before = await holdingsOf(stand.sidecar, stand.probeFile);
+  const before = await until(5_000, async () => {
+    const now = await holdingsOf(stand.sidecar, stand.probeFile);
+    return now.includes('connection to somebody') ? null : now;
+  });
   await stand.strike();
   await reload(stand.sidecar.url, 'models:/cold/Production', { deadline_s: 0.5 });
   const open = leaksOf(before, await holdingsOf(stand.sidecar, stand.probeFile));
   expect(open.filter(held => held === 'connection to somebody')).toHaveLength(3);
   expect(open).toContain('TCPSocketWrap');
-  expect(open.filter(held => held.startsWith(stand.sidecar.cacheDir))).toHaveLength(3);
+  // Smaller ones are gathered in memory.
+  expect(open.filter(held => held.startsWith(stand.sidecar.cacheDir))).toHaveLength(1);
   expect(open.filter(held => /^timer of 1(79\d{4}|800000)\b/.test(held))).toHaveLength(1);
   await stand.calm();
   stand.upstream.hangUp();

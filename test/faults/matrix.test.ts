@@ -131,9 +131,11 @@ describe.each(EVERYWHERE.filter(cell => cell.end.endless !== true))(
       const { code, tries, tryS, waitS } = cell.end;
       expect(last).toMatchObject({ code, refreshing: false, http: HTTP_STATUS[code] });
       if (cell.routeClass === 'registry') expect(last?.attempts).toBe(tries);
-      const [least, most] = waitS.map(s => s + tries * tryS);
-      expect(last?.ms).toBeGreaterThan((least ?? 0) * 1_000 - 50);
-      expect(last?.ms).toBeLessThan((most ?? 0) * 1_000 + slackMs(cell));
+      const [least, most] = waitS;
+      // A lookup that another call began ends sooner.
+      const leastTryS = cell.evil.kind === 'dns' ? 0 : tryS;
+      expect(last?.ms).toBeGreaterThan((least + tries * leastTryS) * 1_000 - 50);
+      expect(last?.ms).toBeLessThan((most + tries * tryS) * 1_000 + slackMs(cell));
     });
   },
 );
