@@ -28,11 +28,15 @@ test('what a fetch under way has open shows: connections, files, timers', async 
   });
   await stand.strike();
   await reload(stand.sidecar.url, 'models:/cold/Production', { deadline_s: 0.5 });
-  const open = leaksOf(before, await holdingsOf(stand.sidecar, stand.probeFile));
+  const isFile = (held: string) => held.startsWith(stand.sidecar.cacheDir);
+  const open = await until(5_000, async () => {
+    const now = leaksOf(before, await holdingsOf(stand.sidecar, stand.probeFile));
+    return now.some(isFile) ? now : null;
+  });
   expect(open.filter(held => held === 'connection to somebody')).toHaveLength(3);
   expect(open).toContain('TCPSocketWrap');
   // Smaller ones are gathered in memory.
-  expect(open.filter(held => held.startsWith(stand.sidecar.cacheDir))).toHaveLength(1);
+  expect(open.filter(isFile)).toHaveLength(1);
   expect(open.filter(held => /^timer of 1(79\d{4}|800000)\b/.test(held))).toHaveLength(1);
   await stand.calm();
   stand.upstream.hangUp();
