@@ -35,7 +35,13 @@ export type Removal =
       readonly blobs: readonly BlobItem[];
     }
   | { readonly kind: 'blob'; readonly why: Why; readonly item: BlobItem }
-  | { readonly kind: 'orphan'; readonly why: Why; readonly path: string }
+  | {
+      readonly kind: 'orphan';
+      readonly why: Why;
+      readonly path: string;
+      /** Contents that no snapshot has. */
+      readonly blobs: readonly BlobItem[];
+    }
   | { readonly kind: 'ref'; readonly why: Why; readonly item: RefItem };
 
 export interface CollectPlan {
@@ -104,15 +110,20 @@ class Planner {
 
   removeLitter(): void {
     this.#removeIf(item => item.manifest === null, 'litter');
+    const oldest = this.#now - IN_FLIGHT_GRACE_MS;
+    for (const { path, blobs, changedAt } of this.#inventory.orphans) {
+      if (changedAt !== null && changedAt > oldest) continue;
+      const dropped = blobs.filter(blob => this.#dropLoose(blob));
+      this.#removals.push({ kind: 'orphan', why: 'litter', path, blobs: dropped });
+    }
     for (const item of this.#inventory.blobs) {
-      const isOld = item.changedAt <= this.#now - IN_FLIGHT_GRACE_MS;
-      if (!isOld || item.links > 0 || this.#content.holders(item) > 0 || !this.#content.drop(item)) continue;
+      if (item.changedAt > oldest || !this.#dropLoose(item)) continue;
       this.#removals.push({ kind: 'blob', why: 'litter', item });
     }
-    for (const { path, changedAt } of this.#inventory.orphans) {
-      if (changedAt <= this.#now - IN_FLIGHT_GRACE_MS)
-        this.#removals.push({ kind: 'orphan', why: 'litter', path });
-    }
+  }
+
+  #dropLoose(blob: BlobItem): boolean {
+    return blob.links === 0 && this.#content.holders(blob) === 0 && this.#content.drop(blob);
   }
 
   /** Down to `share` of what the cache may hold. */

@@ -3,6 +3,7 @@ import type { Clock } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
+import { sweepLitter } from './access.ts';
 import { type CollectPlan, planCollection, type Space } from './collect-plan.ts';
 import type { RefItem } from './content.ts';
 import { takeInventory } from './inventory.ts';
@@ -81,6 +82,9 @@ export class Collector {
 
   /** Counts, and removes what has to go; a process that does not own the cache only counts. */
   async collect(demand: Demand): Promise<Collected> {
+    const { layout, ownership, clock } = this.#options;
+    // What a process left that was killed at it may hold contents that nobody else has.
+    if (await ownership.check()) await sweepLitter(layout, clock.now());
     return await this.carryOut(await this.plan(demand));
   }
 

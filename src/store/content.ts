@@ -33,13 +33,22 @@ export interface RefItem {
   readonly isExpendable: boolean;
 }
 
+/** A record or a note of a snapshot that is gone. */
+export interface OrphanItem {
+  /** From the layout's root. */
+  readonly path: string;
+  /** What a record says that its snapshot had. */
+  readonly blobs: readonly BlobItem[];
+  /** Null for a record: it comes after its snapshot and goes after its contents, so that one alone was left by a crash. */
+  readonly changedAt: number | null;
+}
+
 /** What is on the disk. */
 export interface Inventory {
   readonly snapshots: readonly SnapshotItem[];
   readonly blobs: readonly BlobItem[];
   readonly refs: readonly RefItem[];
-  /** Records and notes of snapshots that are gone; paths from the layout's root. */
-  readonly orphans: readonly { readonly path: string; readonly changedAt: number }[];
+  readonly orphans: readonly OrphanItem[];
 }
 
 /** Which contents how many snapshots have, as snapshots go. */

@@ -32,6 +32,9 @@ interface ManifestItem {
 export async function takeInventory(layout: Layout, knowledge: Knowledge): Promise<Inventory> {
   const blobs = await readBlobs(layout);
   const bySha256 = new Map(blobs.map(blob => [blob.sha256, blob]));
+  const blobsOf = ({ sha256s }: ManifestItem) => [
+    ...new Set(sha256s.flatMap(sha256 => bySha256.get(sha256) ?? [])),
+  ];
   const manifests = await readManifests(layout);
   const bySnapshot = new Map(manifests.map(item => [item.snapshot, item]));
   const usedAt = await knowledge.usage.all();
@@ -42,7 +45,7 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
     return {
       id,
       manifest: manifest?.name ?? null,
-      blobs: [...new Set(manifest?.sha256s.flatMap(sha256 => bySha256.get(sha256) ?? []))],
+      blobs: manifest === undefined ? [] : blobsOf(manifest),
       lastUsedAt: Math.max(builtAt, usedAt.get(id) ?? 0),
       isSuperseded: knowledge.usage.isSuperseded(id),
     };
@@ -52,9 +55,11 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
   const orphans = [
     ...manifests
       .filter(({ snapshot }) => isGone(snapshot))
-      .map(({ name, changedAt: at }) => ({ name, at, dir: layout.manifests })),
-    ...[...usedAt].filter(([id]) => isGone(id)).map(([name, at]) => ({ name, at, dir: layout.used })),
-  ].map(({ dir, name, at }) => ({ path: relative(layout.root, join(dir, name)), changedAt: at }));
+      .map(item => ({ path: join(layout.manifests, item.name), blobs: blobsOf(item), changedAt: null })),
+    ...[...usedAt]
+      .filter(([id]) => isGone(id))
+      .map(([name, changedAt]) => ({ path: join(layout.used, name), blobs: [], changedAt })),
+  ].map(item => ({ ...item, path: relative(layout.root, item.path) }));
   return { snapshots, blobs, refs: await readRefs(layout, knowledge), orphans };
 }
 

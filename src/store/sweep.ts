@@ -4,7 +4,7 @@ import { errnoOf } from '../domain/errors.ts';
 import { mapBounded } from '../policy/bounded.ts';
 import { type CollectPlan, IN_FLIGHT_GRACE_MS, keptBy, type Removal } from './collect-plan.ts';
 import type { BlobItem, SnapshotItem } from './content.ts';
-import { isAbsent, temporaryName } from './durable.ts';
+import { isAbsent, isThere, temporaryName } from './durable.ts';
 import { type Knowledge, lastUsedAt, readRefs, statBlob } from './inventory.ts';
 import type { Layout } from './layout.ts';
 
@@ -32,7 +32,7 @@ export interface SweepOptions {
  * Carries a plan out. What vanishes does so by one rename, out of everybody's sight, and comes back by another one where
  * somebody published it in the meantime: whoever publishes writes the record first and looks for the snapshot after
  * that, and here it is taken away first and the records are looked at after that, so that one of the two sees the other.
- * A crash leaves whole snapshots, or contents that nobody has, which are litter for the next collection.
+ * A snapshot's record goes last: after a crash it says which contents nobody has any more.
  */
 export async function sweep(plan: CollectPlan, options: SweepOptions): Promise<Swept> {
   const { removals } = plan;
@@ -46,7 +46,7 @@ export async function sweep(plan: CollectPlan, options: SweepOptions): Promise<S
   }
   for (const removal of removals) {
     if (removal.kind === 'blob') swept.freedBytes += await removeBlob(removal.item, options, 'stale');
-    if (removal.kind === 'orphan') await rm(join(options.layout.root, removal.path), { force: true });
+    if (removal.kind === 'orphan') swept.freedBytes += await removeOrphan(removal, options);
   }
   return swept;
 }
@@ -55,7 +55,6 @@ type SnapshotRemoval = Removal & { readonly kind: 'snapshot' };
 
 interface Aside extends SnapshotRemoval {
   readonly dir: string;
-  readonly record: string;
 }
 
 async function sweepSnapshots(
@@ -81,31 +80,39 @@ async function takeAside(
   removal: SnapshotRemoval,
   { layout, tmp, knowledge }: SweepOptions,
 ): Promise<Aside | null> {
-  const { id, manifest } = removal.item;
-  const aside = { ...removal, dir: temporaryName(tmp), record: temporaryName(tmp) };
+  const aside = { ...removal, dir: temporaryName(tmp) };
   if ((await lastUsedAt(layout, knowledge.usage, removal.item)) > removal.item.lastUsedAt) return null;
-  // Without its record nobody finds it any more; a crash in between leaves a snapshot that is litter.
-  if (manifest !== null) await rename(join(layout.manifests, manifest), aside.record).catch(ifThere);
-  const isTaken = await rename(layout.snapshot(id), aside.dir).then(() => true, ifThere);
-  if (isTaken === true) return aside;
-  await rm(aside.record, { force: true });
-  return null;
+  const isTaken = await rename(layout.snapshot(removal.item.id), aside.dir).then(() => true, ifThere);
+  return isTaken === true ? aside : null;
 }
 
-async function putBack({ item, dir, record }: Aside, layout: Layout): Promise<void> {
+async function putBack({ item, dir }: Aside, layout: Layout): Promise<void> {
   // Whoever missed it may have built it again.
   await rename(dir, layout.snapshot(item.id)).catch(unlessTaken);
-  if (item.manifest !== null) await rename(record, join(layout.manifests, item.manifest)).catch(ifThere);
   await rm(dir, { recursive: true, force: true });
 }
 
 /** The snapshot, and what nobody else has of it; returns what that frees, in bytes. */
-async function removeAside({ item, blobs, dir, record }: Aside, options: SweepOptions): Promise<number> {
+async function removeAside({ item, blobs, dir }: Aside, options: SweepOptions): Promise<number> {
+  const { layout, knowledge } = options;
   await rm(dir, { recursive: true, force: true });
-  await rm(record, { force: true });
-  await options.knowledge.usage.forget(item.id);
   let freed = copiedBytes(item);
   for (const blob of blobs) freed += await removeBlob(blob, options, blob.links === 0 ? 'stale' : 'any');
+  // Whoever missed it may have built it again, with a record of its own.
+  if (item.manifest !== null && !(await isThere(layout.snapshot(item.id))))
+    await rm(join(layout.manifests, item.manifest), { force: true });
+  await knowledge.usage.forget(item.id);
+  return freed;
+}
+
+/** What a collection that was cut short did not come to; returns what that frees, in bytes. */
+async function removeOrphan(
+  { path, blobs }: Removal & { readonly kind: 'orphan' },
+  options: SweepOptions,
+): Promise<number> {
+  let freed = 0;
+  for (const blob of blobs) freed += await removeBlob(blob, options, 'any');
+  await rm(join(options.layout.root, path), { force: true });
   return freed;
 }
 

@@ -102,12 +102,23 @@ describe('litter goes, however much room there is:', () => {
     expect(removed(planned(inventoryOf(items, [ref('churn', 'current')])))).toEqual(['litter old']);
   });
 
-  test('records and notes of snapshots that are gone', () => {
+  test('notes of snapshots that are gone', () => {
     const orphans = [
-      { path: 'old', changedAt: NOW - OLD },
-      { path: 'new', changedAt: NOW - OLD + 1 },
+      { path: 'old', blobs: [], changedAt: NOW - OLD },
+      { path: 'new', blobs: [], changedAt: NOW - OLD + 1 },
     ];
     expect(removed(planned(inventoryOf([], [], { orphans })))).toEqual(['litter old']);
+  });
+
+  test('at once, records of snapshots that are gone, with the contents that nobody else has', () => {
+    const loose = blob('loose', 5, { links: 0, changedAt: NOW });
+    const linked = blob('linked', 7, { links: 1, changedAt: NOW });
+    const held = blob('held', 9, { links: 0, changedAt: NOW });
+    const blobs = [loose, linked, held];
+    const orphans = [{ path: 'record', blobs, changedAt: null }];
+    const plan = planned(inventoryOf([snapshot('copy', 0, [held])], [], { orphans, blobs }));
+    expect(plan.removals).toEqual([{ kind: 'orphan', why: 'litter', path: 'record', blobs: [loose] }]);
+    expect(plan.freedBytes).toBe(5);
   });
 });
 

@@ -1,9 +1,10 @@
-import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import { NO_DEMAND } from '../../src/store/collector.ts';
+import { pidSpace } from '../../src/store/lease.ts';
 import { Vanished } from '../../src/store/vanished.ts';
 import { blobsIn, HOUR_MS, load, MINUTE_MS, openLimited, SIZE, snapshotsIn, URI } from './collect-support.ts';
 import { bodyOf, commitAll, fetched, filesBelow, litter, OWN, takeAll, versionOf } from './support.ts';
@@ -140,6 +141,21 @@ describe('kept is', () => {
     expect(await readFile(path, 'utf8')).toBe(shared.MLmodel);
     expect(await litter(opened.dir)).toEqual([]);
   });
+});
+
+test('what a collection leaves that is killed at any point is freed by the next one at once', async () => {
+  const opened = await openLimited({ maxBytes: 3 * SIZE });
+  const { layout } = opened.store;
+  const ids = [await load(opened, 1), await load(opened, 2), await load(opened, 3)];
+  const dead = join(layout.tmp, '999999999-dead');
+  await mkdir(dead);
+  await writeFile(join(dead, 'owner.json'), JSON.stringify({ pid: 999_999_999, space: await pidSpace() }));
+  await rename(layout.snapshot(ids[0] ?? ''), join(dead, 'aside'));
+  await load(opened, 4);
+  expect(await snapshotsIn(opened.dir)).toHaveLength(3);
+  expect(await blobsIn(opened.dir)).toBe(3);
+  expect(await readdir(layout.manifests)).toHaveLength(3);
+  expect(await readdir(layout.tmp)).toHaveLength(1);
 });
 
 test('contents, snapshots and records that nobody has any more go once they are five minutes old', async () => {
