@@ -1,6 +1,13 @@
-import { type BlobItem, Content, type Inventory, type RefItem, type SnapshotItem } from './content.ts';
+import {
+  type BlobItem,
+  Content,
+  type Inventory,
+  type RefItem,
+  type SnapshotItem,
+  type SpareItem,
+} from './content.ts';
 
-/** A superseded snapshot is kept so long unless space is needed. */
+/** A superseded snapshot, or a spare, is kept so long unless space is needed. */
 const KEPT_MS = 24 * 3_600_000;
 /** For readers that resolved a ref just before it was switched: they open their files within this time. */
 export const READER_GRACE_MS = 30_000;
@@ -42,6 +49,7 @@ export type Removal =
       /** Contents that no snapshot has. */
       readonly blobs: readonly BlobItem[];
     }
+  | { readonly kind: 'spare'; readonly why: Why; readonly item: SpareItem }
   | { readonly kind: 'ref'; readonly why: Why; readonly item: RefItem };
 
 export interface CollectPlan {
@@ -60,9 +68,9 @@ export interface CollectPlan {
 }
 
 /**
- * What to remove from the cache, in order: litter; what was superseded over a day ago, down to 80 % of what the cache may
- * hold; where space is needed, what was superseded since; and in the end refs that are too old to be given. Least
- * recently used first. What a ref points to and what it pointed to before stay, as does what somebody may be reading or
+ * What to remove from the cache, in order: litter; where space is needed, what is not of a version; what was superseded over
+ * a day ago, down to 80 % of what the cache may hold; where space is needed, what was superseded since; and in the end
+ * refs that are too old to be given. Least recently used first. What a ref points to and what it pointed to before stay, as does what somebody may be reading or
  * about to publish.
  * @param maxStaleMs a ref that was confirmed longer ago is not given any more
  */
@@ -74,6 +82,7 @@ export function planCollection(
 ): CollectPlan {
   const planner = new Planner(inventory, space, now);
   planner.removeLitter();
+  planner.removeSpares(now - KEPT_MS);
   planner.removeSuperseded(now - KEPT_MS, SWEPT_TO, 'superseded');
   planner.removeSuperseded(now, 1, 'space');
   planner.removeTooStale(now - maxStaleMs);
@@ -120,6 +129,21 @@ class Planner {
       if (item.changedAt > oldest || !this.#dropLoose(item)) continue;
       this.#removals.push({ kind: 'blob', why: 'litter', item });
     }
+  }
+
+  /** Those that are old always go. */
+  removeSpares(changedBefore: number): void {
+    const isOld = ({ changedAt }: SpareItem) => changedAt <= changedBefore;
+    const { spares } = this.#inventory;
+    for (const item of spares.filter(isOld)) this.#removeSpare(item, 'litter');
+    for (const item of spares) {
+      if (this.#excess(1) > 0 && !isOld(item)) this.#removeSpare(item, 'space');
+    }
+  }
+
+  #removeSpare(item: SpareItem, why: Why): void {
+    this.#content.bytes -= item.bytes;
+    this.#removals.push({ kind: 'spare', why, item });
   }
 
   #dropLoose(blob: BlobItem): boolean {

@@ -116,10 +116,11 @@ export class Collector {
   }
 
   async #knowledge() {
-    const { refs, usage, ownership, own, limits } = this.#options;
+    const { refs, usage, ownership, own, limits, tmp } = this.#options;
     // Another process may give for longer what this one takes for too old.
     const isAlone = (await ownership.living()).length <= 1;
     return {
+      tmp,
       usage,
       refs: () => refs.everyone(),
       isExpendable: (ref: Pick<RefItem, 'uri'>, scopeId: string) =>

@@ -5,8 +5,10 @@ import type { BlobItem, Inventory, RefItem, SnapshotItem } from './content.ts';
 import { ifAbsent, readIfThere } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { parseManifest } from './manifests.ts';
+import { bytesInWork } from './partials.ts';
 import { readRecords } from './records.ts';
 import type { Ref } from './ref-record.ts';
+import { readSpares } from './spares.ts';
 import type { Usage } from './usage.ts';
 
 /** A few of the threads that the disk has: whoever waits for a file meanwhile does not wait for this. */
@@ -14,6 +16,8 @@ const READS_AT_ONCE = 4;
 
 /** What a process knows beyond the disk. */
 export interface Knowledge {
+  /** Where it works itself: that counts as what it has reserved. */
+  readonly tmp: string;
   readonly usage: Usage;
   /** Refs as it keeps them in memory, which may not be saved. */
   readonly refs: () => readonly Ref[];
@@ -60,7 +64,20 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
       .filter(([id]) => isGone(id))
       .map(([name, changedAt]) => ({ path: join(layout.used, name), blobs: [], changedAt })),
   ].map(item => ({ ...item, path: relative(layout.root, item.path) }));
-  return { snapshots, blobs, refs: await readRefs(layout, knowledge), orphans };
+  return {
+    snapshots,
+    blobs,
+    refs: await readRefs(layout, knowledge),
+    orphans,
+    spares: await readSpares(layout),
+    underWayBytes: await bytesOfOthers(layout, knowledge.tmp),
+  };
+}
+
+async function bytesOfOthers({ tmp }: Layout, own: string): Promise<number> {
+  const dirs = (await namesIn(tmp)).map(name => join(tmp, name)).filter(dir => dir !== own);
+  const bytes = await mapBounded(dirs, READS_AT_ONCE, bytesInWork);
+  return bytes.reduce((sum, each) => sum + each, 0);
 }
 
 /** On the disk, of all scopes and processes, and in memory. */

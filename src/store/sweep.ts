@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { errnoOf } from '../domain/errors.ts';
 import { mapBounded } from '../policy/bounded.ts';
 import { type CollectPlan, IN_FLIGHT_GRACE_MS, keptBy, type Removal } from './collect-plan.ts';
-import type { BlobItem, SnapshotItem } from './content.ts';
+import type { BlobItem, SnapshotItem, SpareItem } from './content.ts';
 import { isAbsent, isThere, temporaryName } from './durable.ts';
 import { type Knowledge, lastUsedAt, readRefs, statBlob } from './inventory.ts';
 import type { Layout } from './layout.ts';
@@ -46,6 +46,7 @@ export async function sweep(plan: CollectPlan, options: SweepOptions): Promise<S
   }
   for (const removal of removals) {
     if (removal.kind === 'blob') swept.freedBytes += await removeBlob(removal.item, options, 'stale');
+    if (removal.kind === 'spare') swept.freedBytes += await removeSpare(removal.item, options);
     if (removal.kind === 'orphan') swept.freedBytes += await removeOrphan(removal, options);
   }
   return swept;
@@ -103,6 +104,14 @@ async function removeAside({ item, blobs, dir }: Aside, options: SweepOptions): 
     await rm(join(layout.manifests, item.manifest), { force: true });
   await knowledge.usage.forget(item.id);
   return freed;
+}
+
+/** Whoever takes a partial up does so by a rename, too, so that only one of the two gets it. */
+async function removeSpare({ path, bytes }: SpareItem, { layout, tmp }: SweepOptions): Promise<number> {
+  const aside = temporaryName(tmp);
+  if ((await rename(join(layout.root, path), aside).then(() => true, ifThere)) !== true) return 0;
+  await rm(aside, { recursive: true, force: true });
+  return bytes;
 }
 
 /** What a collection that was cut short did not come to; returns what that frees, in bytes. */

@@ -9,6 +9,7 @@ import { Vanished } from '../../src/store/vanished.ts';
 import { blobsIn, HOUR_MS, load, MINUTE_MS, openLimited, SIZE, snapshotsIn, URI } from './collect-support.ts';
 import { bodyOf, commitAll, fetched, filesBelow, litter, OWN, takeAll, versionOf } from './support.ts';
 
+const KIB = 1_024;
 const OTHER = scopeOf('http://another:5000', null, null);
 
 test('under a quota of three versions the last two of a ref stay, whole, and older ones make room', async () => {
@@ -175,6 +176,37 @@ test('contents, snapshots and records that nobody has any more go once they are 
   await opened.store.collector.collect(NO_DEMAND);
   expect(await blobsIn(opened.dir)).toBe(1);
   expect(await readdir(opened.store.layout.manifests)).toHaveLength(1);
+});
+
+describe('what is not of a version', () => {
+  const [BEGUN, BUSY] = ['a'.repeat(64), 'b'.repeat(64)];
+
+  /** What a download has of a large file. */
+  async function begin(dir: string): Promise<string> {
+    await mkdir(dir, { recursive: true });
+    await writeFile(join(dir, 'data'), Buffer.alloc(8 * KIB));
+    await writeFile(join(dir, 'info.json'), '{}');
+    return dir;
+  }
+
+  test('counts, and goes before what was superseded; what somebody is downloading counts, too, and stays', async () => {
+    const opened = await openLimited({ maxBytes: 3 * SIZE + 30 * KIB });
+    const { layout } = opened.store;
+    await openLimited({}, opened.dir);
+    for (const version of [1, 2, 3]) await load(opened, version);
+    opened.clock.advance(MINUTE_MS);
+    const begun = await begin(join(layout.partials, BEGUN));
+    const [, busy] = await opened.store.ownership.living();
+    const inUse = await begin(join(busy?.dir ?? '', `partial-${BUSY}-12345678`));
+    const damaged = join(layout.quarantine, 'c'.repeat(64));
+    await writeFile(damaged, Buffer.alloc(8 * KIB));
+    expect((await opened.store.collector.collect(NO_DEMAND)).usedBytes).toBe(3 * SIZE + 24 * KIB);
+    await opened.store.collector.collect({ ...NO_DEMAND, neededBytes: 20 * KIB });
+    expect(await snapshotsIn(opened.dir)).toHaveLength(3);
+    await expect(readdir(begun)).rejects.toThrow('ENOENT');
+    await expect(readFile(damaged)).rejects.toThrow('ENOENT');
+    expect(await readdir(inUse)).toHaveLength(2);
+  });
 });
 
 describe('refs that are too old to be given', () => {
