@@ -5,7 +5,7 @@ import { reload } from '../faults/harness.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { startSidecar } from '../support/sidecar.ts';
 import { account } from './account.ts';
-import { clockAhead } from './clock.ts';
+import { fastClock } from './clock.ts';
 import { filesOf, readSnapshot, type Shape } from './content.ts';
 import { makeCache, NAME, removeCache, startReader } from './harness.ts';
 import { SIZES } from './sizes.ts';
@@ -17,7 +17,7 @@ const URI = `models:/${NAME}@${ALIAS}`;
 const SHAPE: Shape = { files: 3, bytes: 114 * 1024 };
 const MAX_BYTES = 1_100_000;
 /** What was superseded is kept for readers for 30 s; here it is for a tenth of that, and collected all the while. */
-const CLOCK_AHEAD_MS = 27_000;
+const CLOCK_TIMES = 10;
 const KEPT_MS = 3_000;
 /** Most of it goes into syncs, and the readers take their share of the machine. */
 const PUBLISH_MS = 300;
@@ -45,7 +45,7 @@ test(
     const sidecar = await startSidecar({
       ...upstream.env,
       SIDECAR_CACHE_DIR: cacheDir,
-      ...clockAhead(CLOCK_AHEAD_MS),
+      ...fastClock(CLOCK_TIMES),
       SIDECAR_CACHE_MAX_BYTES: String(MAX_BYTES),
     });
     onTestFinished(async () => void (await sidecar.stop()));

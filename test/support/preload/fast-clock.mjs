@@ -1,4 +1,5 @@
-/** Preloaded into a sidecar: what is on the disk looks CLOCK_AHEAD_MS milliseconds older than it is. */
+/** Preloaded into a sidecar: since CLOCK_FROM (ms since 1970) time has been going CLOCK_TIMES times as fast. */
 const now = Date.now;
-const aheadMs = Number(process.env.CLOCK_AHEAD_MS ?? 0);
-Date.now = () => now() + aheadMs;
+const from = Number(process.env.CLOCK_FROM);
+const times = Number(process.env.CLOCK_TIMES);
+Date.now = () => Math.floor(from + (now() - from) * times);
