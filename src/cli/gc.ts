@@ -54,7 +54,7 @@ function wordsOf({ plan, usedBytes }: Collection, isDry: boolean): readonly stri
 const WHY = {
   litter: 'nobody has it any more',
   superseded: 'superseded over 24 h ago',
-  space: 'superseded, and space is needed',
+  space: 'superseded or put aside, and space is needed',
   too_stale: 'too old to be given, and space is needed',
 };
 
@@ -70,6 +70,8 @@ function nameOf(removal: Removal): string {
       return `blobs/sha256/${removal.item.sha256}`;
     case 'orphan':
       return removal.path;
+    case 'spare':
+      return removal.item.path;
     case 'ref':
       return `${removal.item.path}: ${formatModelUri(removal.item.uri)}`;
   }

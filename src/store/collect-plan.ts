@@ -1,6 +1,13 @@
-import { type BlobItem, Content, type Inventory, type RefItem, type SnapshotItem } from './content.ts';
+import {
+  type BlobItem,
+  Content,
+  type Inventory,
+  type RefItem,
+  type SnapshotItem,
+  type SpareItem,
+} from './content.ts';
 
-/** A superseded snapshot is kept so long unless space is needed. */
+/** A superseded snapshot, or a spare, is kept so long unless space is needed. */
 const KEPT_MS = 24 * 3_600_000;
 /** For readers that resolved a ref just before it was switched: they open their files within this time. */
 export const READER_GRACE_MS = 30_000;
@@ -35,7 +42,14 @@ export type Removal =
       readonly blobs: readonly BlobItem[];
     }
   | { readonly kind: 'blob'; readonly why: Why; readonly item: BlobItem }
-  | { readonly kind: 'orphan'; readonly why: Why; readonly path: string }
+  | {
+      readonly kind: 'orphan';
+      readonly why: Why;
+      readonly path: string;
+      /** Contents that no snapshot has. */
+      readonly blobs: readonly BlobItem[];
+    }
+  | { readonly kind: 'spare'; readonly why: Why; readonly item: SpareItem }
   | { readonly kind: 'ref'; readonly why: Why; readonly item: RefItem };
 
 export interface CollectPlan {
@@ -54,9 +68,9 @@ export interface CollectPlan {
 }
 
 /**
- * What to remove from the cache, in order: litter; what was superseded over a day ago, down to 80 % of what the cache may
- * hold; where space is needed, what was superseded since; and in the end refs that are too old to be given. Least
- * recently used first. What a ref points to and what it pointed to before stay, as does what somebody may be reading or
+ * What to remove from the cache, in order: litter; where space is needed, what is not of a version; what was superseded over
+ * a day ago, down to 80 % of what the cache may hold; where space is needed, what was superseded since; and in the end
+ * refs that are too old to be given. Least recently used first. What a ref points to and what it pointed to before stay, as does what somebody may be reading or
  * about to publish.
  * @param maxStaleMs a ref that was confirmed longer ago is not given any more
  */
@@ -68,6 +82,7 @@ export function planCollection(
 ): CollectPlan {
   const planner = new Planner(inventory, space, now);
   planner.removeLitter();
+  planner.removeSpares(now - KEPT_MS);
   planner.removeSuperseded(now - KEPT_MS, SWEPT_TO, 'superseded');
   planner.removeSuperseded(now, 1, 'space');
   planner.removeTooStale(now - maxStaleMs);
@@ -104,15 +119,35 @@ class Planner {
 
   removeLitter(): void {
     this.#removeIf(item => item.manifest === null, 'litter');
+    const oldest = this.#now - IN_FLIGHT_GRACE_MS;
+    for (const { path, blobs, changedAt } of this.#inventory.orphans) {
+      if (changedAt !== null && changedAt > oldest) continue;
+      const dropped = blobs.filter(blob => this.#dropLoose(blob));
+      this.#removals.push({ kind: 'orphan', why: 'litter', path, blobs: dropped });
+    }
     for (const item of this.#inventory.blobs) {
-      const isOld = item.changedAt <= this.#now - IN_FLIGHT_GRACE_MS;
-      if (!isOld || item.links > 0 || this.#content.holders(item) > 0 || !this.#content.drop(item)) continue;
+      if (item.changedAt > oldest || !this.#dropLoose(item)) continue;
       this.#removals.push({ kind: 'blob', why: 'litter', item });
     }
-    for (const { path, changedAt } of this.#inventory.orphans) {
-      if (changedAt <= this.#now - IN_FLIGHT_GRACE_MS)
-        this.#removals.push({ kind: 'orphan', why: 'litter', path });
+  }
+
+  /** Those that are old always go. */
+  removeSpares(changedBefore: number): void {
+    const isOld = ({ changedAt }: SpareItem) => changedAt <= changedBefore;
+    const { spares } = this.#inventory;
+    for (const item of spares.filter(isOld)) this.#removeSpare(item, 'litter');
+    for (const item of spares) {
+      if (this.#excess(1) > 0 && !isOld(item)) this.#removeSpare(item, 'space');
     }
+  }
+
+  #removeSpare(item: SpareItem, why: Why): void {
+    this.#content.bytes -= item.bytes;
+    this.#removals.push({ kind: 'spare', why, item });
+  }
+
+  #dropLoose(blob: BlobItem): boolean {
+    return blob.links === 0 && this.#content.holders(blob) === 0 && this.#content.drop(blob);
   }
 
   /** Down to `share` of what the cache may hold. */

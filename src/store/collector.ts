@@ -3,6 +3,7 @@ import type { Clock } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
+import { sweepLitter } from './access.ts';
 import { type CollectPlan, planCollection, type Space } from './collect-plan.ts';
 import type { RefItem } from './content.ts';
 import { takeInventory } from './inventory.ts';
@@ -81,6 +82,9 @@ export class Collector {
 
   /** Counts, and removes what has to go; a process that does not own the cache only counts. */
   async collect(demand: Demand): Promise<Collected> {
+    const { layout, ownership, clock } = this.#options;
+    // What a process left that was killed at it may hold contents that nobody else has.
+    if (await ownership.check()) await sweepLitter(layout, clock.now());
     return await this.carryOut(await this.plan(demand));
   }
 
@@ -112,10 +116,11 @@ export class Collector {
   }
 
   async #knowledge() {
-    const { refs, usage, ownership, own, limits } = this.#options;
+    const { refs, usage, ownership, own, limits, tmp } = this.#options;
     // Another process may give for longer what this one takes for too old.
     const isAlone = (await ownership.living()).length <= 1;
     return {
+      tmp,
       usage,
       refs: () => refs.everyone(),
       isExpendable: (ref: Pick<RefItem, 'uri'>, scopeId: string) =>

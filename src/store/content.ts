@@ -33,22 +33,45 @@ export interface RefItem {
   readonly isExpendable: boolean;
 }
 
+/** A record or a note of a snapshot that is gone. */
+export interface OrphanItem {
+  /** From the layout's root. */
+  readonly path: string;
+  /** What a record says that its snapshot had. */
+  readonly blobs: readonly BlobItem[];
+  /** Null for a record: it comes after its snapshot and goes after its contents, so that one alone was left by a crash. */
+  readonly changedAt: number | null;
+}
+
+/** The beginning of a large file that nobody is downloading, or something damaged that was put aside. */
+export interface SpareItem {
+  /** From the layout's root. */
+  readonly path: string;
+  readonly bytes: number;
+  readonly changedAt: number;
+}
+
 /** What is on the disk. */
 export interface Inventory {
   readonly snapshots: readonly SnapshotItem[];
   readonly blobs: readonly BlobItem[];
   readonly refs: readonly RefItem[];
-  /** Records and notes of snapshots that are gone; paths from the layout's root. */
-  readonly orphans: readonly { readonly path: string; readonly changedAt: number }[];
+  readonly orphans: readonly OrphanItem[];
+  /** What is missed least first. */
+  readonly spares: readonly SpareItem[];
+  /** What other processes have of the large files that they are downloading. */
+  readonly underWayBytes: number;
 }
 
 /** Which contents how many snapshots have, as snapshots go. */
 export class Content {
   readonly #holders = new Map<BlobItem, number>();
   readonly #dropped = new Set<BlobItem>();
-  bytes = 0;
+  bytes: number;
 
-  constructor({ snapshots, blobs }: Inventory) {
+  constructor({ snapshots, blobs, spares, underWayBytes }: Inventory) {
+    this.bytes = underWayBytes;
+    for (const { bytes } of spares) this.bytes += bytes;
     for (const { size } of blobs) this.bytes += size;
     for (const blob of snapshots.flatMap(item => item.blobs)) {
       this.#holders.set(blob, this.holders(blob) + 1);

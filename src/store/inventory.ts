@@ -5,8 +5,10 @@ import type { BlobItem, Inventory, RefItem, SnapshotItem } from './content.ts';
 import { ifAbsent, readIfThere } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { parseManifest } from './manifests.ts';
+import { bytesInWork } from './partials.ts';
 import { readRecords } from './records.ts';
 import type { Ref } from './ref-record.ts';
+import { readSpares } from './spares.ts';
 import type { Usage } from './usage.ts';
 
 /** A few of the threads that the disk has: whoever waits for a file meanwhile does not wait for this. */
@@ -14,6 +16,8 @@ const READS_AT_ONCE = 4;
 
 /** What a process knows beyond the disk. */
 export interface Knowledge {
+  /** Where it works itself: that counts as what it has reserved. */
+  readonly tmp: string;
   readonly usage: Usage;
   /** Refs as it keeps them in memory, which may not be saved. */
   readonly refs: () => readonly Ref[];
@@ -32,6 +36,9 @@ interface ManifestItem {
 export async function takeInventory(layout: Layout, knowledge: Knowledge): Promise<Inventory> {
   const blobs = await readBlobs(layout);
   const bySha256 = new Map(blobs.map(blob => [blob.sha256, blob]));
+  const blobsOf = ({ sha256s }: ManifestItem) => [
+    ...new Set(sha256s.flatMap(sha256 => bySha256.get(sha256) ?? [])),
+  ];
   const manifests = await readManifests(layout);
   const bySnapshot = new Map(manifests.map(item => [item.snapshot, item]));
   const usedAt = await knowledge.usage.all();
@@ -42,7 +49,7 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
     return {
       id,
       manifest: manifest?.name ?? null,
-      blobs: [...new Set(manifest?.sha256s.flatMap(sha256 => bySha256.get(sha256) ?? []))],
+      blobs: manifest === undefined ? [] : blobsOf(manifest),
       lastUsedAt: Math.max(builtAt, usedAt.get(id) ?? 0),
       isSuperseded: knowledge.usage.isSuperseded(id),
     };
@@ -52,10 +59,25 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
   const orphans = [
     ...manifests
       .filter(({ snapshot }) => isGone(snapshot))
-      .map(({ name, changedAt: at }) => ({ name, at, dir: layout.manifests })),
-    ...[...usedAt].filter(([id]) => isGone(id)).map(([name, at]) => ({ name, at, dir: layout.used })),
-  ].map(({ dir, name, at }) => ({ path: relative(layout.root, join(dir, name)), changedAt: at }));
-  return { snapshots, blobs, refs: await readRefs(layout, knowledge), orphans };
+      .map(item => ({ path: join(layout.manifests, item.name), blobs: blobsOf(item), changedAt: null })),
+    ...[...usedAt]
+      .filter(([id]) => isGone(id))
+      .map(([name, changedAt]) => ({ path: join(layout.used, name), blobs: [], changedAt })),
+  ].map(item => ({ ...item, path: relative(layout.root, item.path) }));
+  return {
+    snapshots,
+    blobs,
+    refs: await readRefs(layout, knowledge),
+    orphans,
+    spares: await readSpares(layout),
+    underWayBytes: await bytesOfOthers(layout, knowledge.tmp),
+  };
+}
+
+async function bytesOfOthers({ tmp }: Layout, own: string): Promise<number> {
+  const dirs = (await namesIn(tmp)).map(name => join(tmp, name)).filter(dir => dir !== own);
+  const bytes = await mapBounded(dirs, READS_AT_ONCE, bytesInWork);
+  return bytes.reduce((sum, each) => sum + each, 0);
 }
 
 /** On the disk, of all scopes and processes, and in memory. */

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import type { Stats } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -14,6 +15,8 @@ const KEY = /^[0-9a-f]{64}$/;
 /** In a process' own directory: the key, and what tells two downloads of one file apart. */
 const IN_WORK = /^partial-([0-9a-f]{64})-/;
 const FORMAT = 1;
+/** In which `stat` counts, whatever the file system has. */
+const BLOCK_BYTES = 512;
 
 const Info = z.object({
   format: z.literal(FORMAT),
@@ -181,6 +184,18 @@ export class PartialFile {
   }
 }
 
+/** What a process has of the large files that it is downloading, given its own directory. */
+export async function bytesInWork(tmp: string): Promise<number> {
+  const names = (await readdir(tmp).catch(() => [])).filter(name => IN_WORK.test(name));
+  const files = names.map(name => stat(join(tmp, name, 'data')).catch(() => null));
+  return (await Promise.all(files)).reduce((sum, file) => sum + bytesOnDisk(file), 0);
+}
+
+/** Ranges of it may be missing. */
+function bytesOnDisk(file: Stats | null): number {
+  return (file?.blocks ?? 0) * BLOCK_BYTES;
+}
+
 async function isTaken(kept: string, dir: string): Promise<boolean> {
   try {
     await rename(kept, dir);
@@ -202,7 +217,7 @@ async function readInfo(dir: string): Promise<z.infer<typeof Info> | null> {
 async function infoOf(path: string): Promise<PartialInfo | null> {
   try {
     const [data, info] = [await stat(join(path, 'data')), await stat(join(path, 'info.json'))];
-    return { path, bytes: data.blocks * 512, changedAt: info.mtimeMs };
+    return { path, bytes: bytesOnDisk(data), changedAt: info.mtimeMs };
   } catch (error) {
     // One without its parts is litter, and old enough to go.
     return isAbsent(error) ? { path, bytes: 0, changedAt: 0 } : null;

@@ -1,6 +1,7 @@
 import { lstat, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
+import type { SpareItem } from './content.ts';
 import { isAbsent, makeDirectory, sync, temporaryName, writeFileDurably } from './durable.ts';
 import { identityOf } from './inspect.ts';
 import type { Layout } from './layout.ts';
@@ -66,20 +67,27 @@ export class Quarantine {
 
   /** Removes what has been there for a day, and the oldest of what is too much. */
   async expire(now: number): Promise<void> {
-    const kept = [];
+    const kept = await this.list();
+    let [count, bytes] = [0, 0];
+    for (const entry of kept.toSorted((a, b) => b.changedAt - a.changedAt)) {
+      count++;
+      bytes += entry.bytes;
+      const isKept = now - entry.changedAt <= KEPT_MS && count <= MOST_KEPT && bytes <= MOST_BYTES_KEPT;
+      if (!isKept) await rm(entry.path, { recursive: true, force: true });
+    }
+  }
+
+  /** What is in it, and since when: a rename changes this time, and not the one of the content. */
+  async list(): Promise<readonly SpareItem[]> {
+    const items: SpareItem[] = [];
     for (const name of await this.#names()) {
       const path = join(this.#layout.quarantine, name);
       const stats = INTENT.test(name) ? null : await lstat(path).catch(() => null);
-      // A rename changes this time, and not the one of the content.
-      if (stats !== null) kept.push({ path, since: stats.ctimeMs, bytes: await bytesIn(path) });
+      if (stats === null) continue;
+      const bytes = stats.isDirectory() ? await bytesBelow(path) : stats.size;
+      items.push({ path, bytes, changedAt: stats.ctimeMs });
     }
-    let [count, bytes] = [0, 0];
-    for (const entry of kept.toSorted((a, b) => b.since - a.since)) {
-      count++;
-      bytes += entry.bytes;
-      const isKept = now - entry.since <= KEPT_MS && count <= MOST_KEPT && bytes <= MOST_BYTES_KEPT;
-      if (!isKept) await rm(entry.path, { recursive: true, force: true });
-    }
+    return items;
   }
 
   async #writeIntent(snapshots: readonly string[]): Promise<() => Promise<void>> {
@@ -126,11 +134,14 @@ async function intentIn(path: string): Promise<Intent> {
   }
 }
 
-async function bytesIn(path: string): Promise<number> {
-  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => null);
-  const files = entries?.filter(entry => entry.isFile()).map(entry => join(entry.parentPath, entry.name));
+/** Without what is a blob, too, here or in its place. */
+async function bytesBelow(path: string): Promise<number> {
+  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => []);
   let bytes = 0;
-  for (const file of files ?? [path]) bytes += (await lstat(file).catch(() => null))?.size ?? 0;
+  for (const { parentPath, name } of entries.filter(entry => entry.isFile())) {
+    const stats = await lstat(join(parentPath, name)).catch(() => null);
+    if (stats?.nlink === 1) bytes += stats.size;
+  }
   return bytes;
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { formatBytes } from '../domain/bytes.ts';
 import { SidecarError } from '../domain/errors.ts';
 import { type Collected, type Collector, type Disk, MIN_FREE_SHARE, NO_DEMAND } from './collector.ts';
+import { bytesInWork } from './partials.ts';
 
 /** What a body of unknown size may write before it has to ask for more. */
 const STEP_BYTES = 1_048_576;
@@ -142,7 +143,8 @@ export class Reservations {
         ),
       ),
     );
-    return Math.max(0, this.#reservedBytes - sizes.reduce((sum, size) => sum + size, 0));
+    const partialBytes = await bytesInWork(this.#tmp);
+    return Math.max(0, this.#reservedBytes - partialBytes - sizes.reduce((sum, size) => sum + size, 0));
   }
 
   /** One after the other, so that no room is given twice. */

@@ -1,14 +1,16 @@
-import { link, rename, rm, stat } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { link, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../domain/errors.ts';
 import { mapBounded } from '../policy/bounded.ts';
 import { type CollectPlan, IN_FLIGHT_GRACE_MS, keptBy, type Removal } from './collect-plan.ts';
-import type { BlobItem, SnapshotItem } from './content.ts';
-import { isAbsent, temporaryName } from './durable.ts';
+import type { BlobItem, SnapshotItem, SpareItem } from './content.ts';
+import { isAbsent, isThere, temporaryName } from './durable.ts';
 import { type Knowledge, lastUsedAt, readRefs, statBlob } from './inventory.ts';
 import type { Layout } from './layout.ts';
 
 const REMOVALS_AT_ONCE = 4;
+const ASIDE = 'aside-';
 /** Between two looks at what the refs point to. */
 const BATCH = 500;
 
@@ -32,10 +34,11 @@ export interface SweepOptions {
  * Carries a plan out. What vanishes does so by one rename, out of everybody's sight, and comes back by another one where
  * somebody published it in the meantime: whoever publishes writes the record first and looks for the snapshot after
  * that, and here it is taken away first and the records are looked at after that, so that one of the two sees the other.
- * A crash leaves whole snapshots, or contents that nobody has, which are litter for the next collection.
+ * A snapshot's record goes last: after a crash it says which contents nobody has any more.
  */
 export async function sweep(plan: CollectPlan, options: SweepOptions): Promise<Swept> {
   const { removals } = plan;
+  await removeLeftovers(options);
   for (const removal of removals.filter(isRef)) await options.forget(removal);
   const snapshots = removals.filter(isSnapshot);
   const swept = { snapshots: 0, freedBytes: 0 };
@@ -46,34 +49,55 @@ export async function sweep(plan: CollectPlan, options: SweepOptions): Promise<S
   }
   for (const removal of removals) {
     if (removal.kind === 'blob') swept.freedBytes += await removeBlob(removal.item, options, 'stale');
-    if (removal.kind === 'orphan') await rm(join(options.layout.root, removal.path), { force: true });
+    if (removal.kind === 'spare') swept.freedBytes += await removeSpare(removal.item, options);
+    if (removal.kind === 'orphan') swept.freedBytes += await removeOrphan(removal, options);
   }
   return swept;
+}
+
+/** What could not be removed the last time. */
+async function removeLeftovers({ tmp }: SweepOptions): Promise<void> {
+  for (const name of await readdir(tmp)) {
+    if (name.startsWith(ASIDE)) await rm(join(tmp, name), { recursive: true, force: true });
+  }
 }
 
 type SnapshotRemoval = Removal & { readonly kind: 'snapshot' };
 
 interface Aside extends SnapshotRemoval {
   readonly dir: string;
-  readonly record: string;
 }
 
 async function sweepSnapshots(
   removals: readonly SnapshotRemoval[],
   options: SweepOptions,
 ): Promise<{ readonly count: number; readonly freed: number }> {
-  const taken = await mapBounded(removals, REMOVALS_AT_ONCE, removal => takeAside(removal, options));
-  const aside = taken.flatMap(one => one ?? []);
-  const kept = new Set((await readRefs(options.layout, options.knowledge)).flatMap(keptBy));
-  const freed = await mapBounded(aside, REMOVALS_AT_ONCE, async one => {
-    if (!kept.has(one.item.id)) return { bytes: await removeAside(one, options), count: 1 };
-    await putBack(one, options.layout);
-    return { bytes: 0, count: 0 };
-  });
-  return {
-    count: freed.reduce((sum, { count }) => sum + count, 0),
-    freed: freed.reduce((sum, { bytes }) => sum + bytes, 0),
+  const failures: unknown[] = [];
+  const note = (error: unknown) => void failures.push(error);
+  const aside: Aside[] = [];
+  const take = async (removal: SnapshotRemoval) => {
+    const one = await takeAside(removal, options);
+    if (one !== null) aside.push(one);
   };
+  await mapBounded(removals, REMOVALS_AT_ONCE, take).catch(note);
+  // Whatever failed, what was taken is removed or put back: out of sight it would be lost to whoever published it.
+  const kept = await readKept(options).catch(note);
+  const swept = { count: 0, freed: 0 };
+  await mapBounded(aside, REMOVALS_AT_ONCE, async one => {
+    try {
+      if (kept === undefined || kept.has(one.item.id)) return await putBack(one, options.layout);
+      swept.freed += await removeAside(one, options);
+      swept.count += 1;
+    } catch (error) {
+      note(error);
+    }
+  });
+  if (failures.length > 0) throw failures[0];
+  return swept;
+}
+
+async function readKept({ layout, knowledge }: SweepOptions): Promise<ReadonlySet<string>> {
+  return new Set((await readRefs(layout, knowledge)).flatMap(keptBy));
 }
 
 /** Null where it was used since the plan was made, or is gone. */
@@ -81,31 +105,47 @@ async function takeAside(
   removal: SnapshotRemoval,
   { layout, tmp, knowledge }: SweepOptions,
 ): Promise<Aside | null> {
-  const { id, manifest } = removal.item;
-  const aside = { ...removal, dir: temporaryName(tmp), record: temporaryName(tmp) };
+  const aside = { ...removal, dir: `${join(tmp, ASIDE)}${randomUUID()}` };
   if ((await lastUsedAt(layout, knowledge.usage, removal.item)) > removal.item.lastUsedAt) return null;
-  // Without its record nobody finds it any more; a crash in between leaves a snapshot that is litter.
-  if (manifest !== null) await rename(join(layout.manifests, manifest), aside.record).catch(ifThere);
-  const isTaken = await rename(layout.snapshot(id), aside.dir).then(() => true, ifThere);
-  if (isTaken === true) return aside;
-  await rm(aside.record, { force: true });
-  return null;
+  const isTaken = await rename(layout.snapshot(removal.item.id), aside.dir).then(() => true, ifThere);
+  return isTaken === true ? aside : null;
 }
 
-async function putBack({ item, dir, record }: Aside, layout: Layout): Promise<void> {
+async function putBack({ item, dir }: Aside, layout: Layout): Promise<void> {
   // Whoever missed it may have built it again.
   await rename(dir, layout.snapshot(item.id)).catch(unlessTaken);
-  if (item.manifest !== null) await rename(record, join(layout.manifests, item.manifest)).catch(ifThere);
   await rm(dir, { recursive: true, force: true });
 }
 
 /** The snapshot, and what nobody else has of it; returns what that frees, in bytes. */
-async function removeAside({ item, blobs, dir, record }: Aside, options: SweepOptions): Promise<number> {
+async function removeAside({ item, blobs, dir }: Aside, options: SweepOptions): Promise<number> {
+  const { layout, knowledge } = options;
   await rm(dir, { recursive: true, force: true });
-  await rm(record, { force: true });
-  await options.knowledge.usage.forget(item.id);
   let freed = copiedBytes(item);
   for (const blob of blobs) freed += await removeBlob(blob, options, blob.links === 0 ? 'stale' : 'any');
+  // Whoever missed it may have built it again, with a record of its own.
+  if (item.manifest !== null && !(await isThere(layout.snapshot(item.id))))
+    await rm(join(layout.manifests, item.manifest), { force: true });
+  await knowledge.usage.forget(item.id);
+  return freed;
+}
+
+/** Whoever takes a partial up does so by a rename, too, so that only one of the two gets it. */
+async function removeSpare({ path, bytes }: SpareItem, { layout, tmp }: SweepOptions): Promise<number> {
+  const aside = temporaryName(tmp);
+  if ((await rename(join(layout.root, path), aside).then(() => true, ifThere)) !== true) return 0;
+  await rm(aside, { recursive: true, force: true });
+  return bytes;
+}
+
+/** What a collection that was cut short did not come to; returns what that frees, in bytes. */
+async function removeOrphan(
+  { path, blobs }: Removal & { readonly kind: 'orphan' },
+  options: SweepOptions,
+): Promise<number> {
+  let freed = 0;
+  for (const blob of blobs) freed += await removeBlob(blob, options, 'any');
+  await rm(join(options.layout.root, path), { force: true });
   return freed;
 }
 

@@ -17,7 +17,7 @@ const URI = `models:/${NAME}@${ALIAS}`;
 const SHAPE: Shape = { files: 3, bytes: 114 * 1024 };
 const MAX_BYTES = 1_100_000;
 /** What was superseded is kept for readers for 30 s; here it is for a tenth of that, and collected all the while. */
-const CLOCK_SPEED = 10;
+const CLOCK_TIMES = 10;
 const KEPT_MS = 3_000;
 /** Most of it goes into syncs, and the readers take their share of the machine. */
 const PUBLISH_MS = 300;
@@ -45,7 +45,7 @@ test(
     const sidecar = await startSidecar({
       ...upstream.env,
       SIDECAR_CACHE_DIR: cacheDir,
-      ...fastClock(CLOCK_SPEED),
+      ...fastClock(CLOCK_TIMES),
       SIDECAR_CACHE_MAX_BYTES: String(MAX_BYTES),
     });
     onTestFinished(async () => void (await sidecar.stop()));

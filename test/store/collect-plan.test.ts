@@ -56,7 +56,7 @@ function inventoryOf(
   rest: Partial<Inventory> = {},
 ): Inventory {
   const blobs = [...new Set(snapshots.flatMap(item => item.blobs))];
-  return { snapshots, refs, blobs, orphans: [], ...rest };
+  return { snapshots, refs, blobs, orphans: [], spares: [], underWayBytes: 0, ...rest };
 }
 
 function planned(inventory: Inventory, space: Partial<Space> = {}): CollectPlan {
@@ -71,6 +71,8 @@ function words(removal: Removal): string {
       return `${removal.why} ${removal.item.sha256}`;
     case 'orphan':
       return `${removal.why} ${removal.path}`;
+    case 'spare':
+      return `${removal.why} ${removal.item.path}`;
     case 'ref':
       return `${removal.why} ref ${removal.item.path.split('/')[1] ?? ''}`;
   }
@@ -102,12 +104,23 @@ describe('litter goes, however much room there is:', () => {
     expect(removed(planned(inventoryOf(items, [ref('churn', 'current')])))).toEqual(['litter old']);
   });
 
-  test('records and notes of snapshots that are gone', () => {
+  test('notes of snapshots that are gone', () => {
     const orphans = [
-      { path: 'old', changedAt: NOW - OLD },
-      { path: 'new', changedAt: NOW - OLD + 1 },
+      { path: 'old', blobs: [], changedAt: NOW - OLD },
+      { path: 'new', blobs: [], changedAt: NOW - OLD + 1 },
     ];
     expect(removed(planned(inventoryOf([], [], { orphans })))).toEqual(['litter old']);
+  });
+
+  test('at once, records of snapshots that are gone, with the contents that nobody else has', () => {
+    const loose = blob('loose', 5, { links: 0, changedAt: NOW });
+    const linked = blob('linked', 7, { links: 1, changedAt: NOW });
+    const held = blob('held', 9, { links: 0, changedAt: NOW });
+    const blobs = [loose, linked, held];
+    const orphans = [{ path: 'record', blobs, changedAt: null }];
+    const plan = planned(inventoryOf([snapshot('copy', 0, [held])], [], { orphans, blobs }));
+    expect(plan.removals).toEqual([{ kind: 'orphan', why: 'litter', path: 'record', blobs: [loose] }]);
+    expect(plan.freedBytes).toBe(5);
   });
 });
 
@@ -160,6 +173,31 @@ describe('superseded snapshots', () => {
       usedBytes: 200,
       freedBytes: 200,
     });
+  });
+});
+
+describe('what is not of a version', () => {
+  const spares = [
+    { path: 'begun', bytes: 40, changedAt: NOW - HOUR_MS },
+    { path: 'damaged', bytes: 70, changedAt: NOW - 2 * HOUR_MS },
+  ];
+  const inventory = inventoryOf([version('old', 20 * HOUR_MS)], [], { spares, underWayBytes: 30 });
+
+  test('counts, and stays where there is room', () => {
+    expect(planned(inventory)).toMatchObject({ removals: [], usedBytes: 240 });
+  });
+
+  test('goes before any version where space is needed, and only as much as it takes', () => {
+    expect(removed(planned(inventory, { maxBytes: 200 }))).toEqual(['space begun']);
+    expect(removed(planned(inventory, { maxBytes: 170 }))).toEqual(['space begun', 'space damaged']);
+    const all = planned(inventory, { maxBytes: 100 });
+    expect(removed(all)).toEqual(['space begun', 'space damaged', 'space old']);
+    expect(all).toMatchObject({ freedBytes: 210, shortBytes: 0 });
+  });
+
+  test('goes after 24 hours in any case', () => {
+    const old = [{ path: 'begun', bytes: 40, changedAt: NOW - DAY_MS }, ...spares.slice(1)];
+    expect(removed(planned({ ...inventory, spares: old }))).toEqual(['litter begun']);
   });
 });
 
@@ -256,8 +294,13 @@ const anInventory = fc
     ),
     sizes: fc.array(fc.nat(300), { minLength: 10, maxLength: 10 }),
     isCopying: fc.boolean(),
+    spares: fc.array(
+      fc.record({ bytes: fc.nat(300), changedAt: fc.integer({ min: NOW - 2 * DAY_MS, max: NOW }) }),
+      { maxLength: 4 },
+    ),
+    underWayBytes: fc.nat(200),
   })
-  .map(({ versions, refs, sizes, isCopying }): Inventory => {
+  .map(({ versions, refs, sizes, isCopying, spares, underWayBytes }): Inventory => {
     const holders = (at: number) => versions.filter(one => one.blobs.includes(at)).length;
     const blobs = sizes.map((size, at) => blob(`b${at}`, size, { links: isCopying ? 0 : holders(at) }));
     const snapshots = versions.map((one, at) =>
@@ -275,7 +318,8 @@ const anInventory = fc
       ...ref(`r${at}`, idOf(one.current), idOf(one.previous), one.ageMs),
       isExpendable: one.isExpendable,
     }));
-    return { snapshots, refs: items, blobs, orphans: [] };
+    const parts = spares.map((one, at) => ({ ...one, path: `p${at}` }));
+    return { snapshots, refs: items, blobs, orphans: [], spares: parts, underWayBytes };
   });
 
 function idOf(at: number | null): string | null {
@@ -304,7 +348,12 @@ function bytesWithout(inventory: Inventory, removals: readonly Removal[]): numbe
     ...inventory.blobs.filter(item => !dropped.has(item)),
     ...copies.filter(item => item.links === 0),
   ];
-  return all.reduce((sum, { size }) => sum + size, 0);
+  const removed = new Set(removals.flatMap(removal => (removal.kind === 'spare' ? [removal.item] : [])));
+  const spared = inventory.spares.filter(item => !removed.has(item));
+  return (
+    all.reduce((sum, { size }) => sum + size, 0) +
+    spared.reduce((sum, { bytes }) => sum + bytes, inventory.underWayBytes)
+  );
 }
 
 function property(check: (inventory: Inventory, plan: CollectPlan, space: Space) => void): void {
@@ -367,6 +416,18 @@ describe('for any cache and any need', () => {
           NOW - item.lastUsedAt >= (item.isSuperseded ? READER_GRACE_MS : IN_FLIGHT_GRACE_MS),
       );
       expect(couldGo).toEqual([]);
+      const spares = plan.removals.filter(removal => removal.kind === 'spare');
+      expect(spares).toHaveLength(inventory.spares.length);
+    });
+  });
+
+  test('no version goes for space while anything else could', () => {
+    property((inventory, { removals }) => {
+      const spares = removals.filter(removal => removal.kind === 'spare');
+      if (spares.length === inventory.spares.length) return;
+      const words = removals.map(({ kind, why }) => `${kind} ${why}`);
+      expect(words).not.toContain('snapshot space');
+      expect(words).not.toContain('ref too_stale');
     });
   });
 

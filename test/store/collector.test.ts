@@ -1,13 +1,15 @@
-import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import { NO_DEMAND } from '../../src/store/collector.ts';
+import { pidSpace } from '../../src/store/lease.ts';
 import { Vanished } from '../../src/store/vanished.ts';
 import { blobsIn, HOUR_MS, load, MINUTE_MS, openLimited, SIZE, snapshotsIn, URI } from './collect-support.ts';
 import { bodyOf, commitAll, fetched, filesBelow, litter, OWN, takeAll, versionOf } from './support.ts';
 
+const KIB = 1_024;
 const OTHER = scopeOf('http://another:5000', null, null);
 
 test('under a quota of three versions the last two of a ref stay, whole, and older ones make room', async () => {
@@ -142,6 +144,21 @@ describe('kept is', () => {
   });
 });
 
+test('what a collection leaves that is killed at any point is freed by the next one at once', async () => {
+  const opened = await openLimited({ maxBytes: 3 * SIZE });
+  const { layout } = opened.store;
+  const ids = [await load(opened, 1), await load(opened, 2), await load(opened, 3)];
+  const dead = join(layout.tmp, '999999999-dead');
+  await mkdir(dead);
+  await writeFile(join(dead, 'owner.json'), JSON.stringify({ pid: 999_999_999, space: await pidSpace() }));
+  await rename(layout.snapshot(ids[0] ?? ''), join(dead, 'aside'));
+  await load(opened, 4);
+  expect(await snapshotsIn(opened.dir)).toHaveLength(3);
+  expect(await blobsIn(opened.dir)).toBe(3);
+  expect(await readdir(layout.manifests)).toHaveLength(3);
+  expect(await readdir(layout.tmp)).toHaveLength(1);
+});
+
 test('contents, snapshots and records that nobody has any more go once they are five minutes old', async () => {
   const opened = await openLimited({});
   const current = await load(opened, 1);
@@ -159,6 +176,37 @@ test('contents, snapshots and records that nobody has any more go once they are 
   await opened.store.collector.collect(NO_DEMAND);
   expect(await blobsIn(opened.dir)).toBe(1);
   expect(await readdir(opened.store.layout.manifests)).toHaveLength(1);
+});
+
+describe('what is not of a version', () => {
+  const [BEGUN, BUSY] = ['a'.repeat(64), 'b'.repeat(64)];
+
+  /** What a download has of a large file. */
+  async function begin(dir: string): Promise<string> {
+    await mkdir(dir, { recursive: true });
+    await writeFile(join(dir, 'data'), Buffer.alloc(8 * KIB));
+    await writeFile(join(dir, 'info.json'), '{}');
+    return dir;
+  }
+
+  test('counts, and goes before what was superseded; what somebody is downloading counts, too, and stays', async () => {
+    const opened = await openLimited({ maxBytes: 3 * SIZE + 30 * KIB });
+    const { layout } = opened.store;
+    await openLimited({}, opened.dir);
+    for (const version of [1, 2, 3]) await load(opened, version);
+    opened.clock.advance(MINUTE_MS);
+    const begun = await begin(join(layout.partials, BEGUN));
+    const [, busy] = await opened.store.ownership.living();
+    const inUse = await begin(join(busy?.dir ?? '', `partial-${BUSY}-12345678`));
+    const damaged = join(layout.quarantine, 'c'.repeat(64));
+    await writeFile(damaged, Buffer.alloc(8 * KIB));
+    expect((await opened.store.collector.collect(NO_DEMAND)).usedBytes).toBe(3 * SIZE + 24 * KIB);
+    await opened.store.collector.collect({ ...NO_DEMAND, neededBytes: 20 * KIB });
+    expect(await snapshotsIn(opened.dir)).toHaveLength(3);
+    await expect(readdir(begun)).rejects.toThrow('ENOENT');
+    await expect(readFile(damaged)).rejects.toThrow('ENOENT');
+    expect(await readdir(inUse)).toHaveLength(2);
+  });
 });
 
 describe('refs that are too old to be given', () => {
