@@ -92,7 +92,7 @@ export class Store {
       clock,
       events,
     });
-    this.#reservations = new Reservations(this.collector, limits.maxBytes, tmp);
+    this.#reservations = new Reservations(this.collector, ownership, limits.maxBytes, tmp);
     this.#quarantine = new Quarantine(layout, tmp);
   }
 
