@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { atOnce } from '../../src/policy/slices.ts';
 import {
   type CollectPlan,
   IN_FLIGHT_GRACE_MS,
@@ -60,7 +61,7 @@ function inventoryOf(
 }
 
 function planned(inventory: Inventory, space: Partial<Space> = {}): CollectPlan {
-  return planCollection(inventory, { ...ROOMY, ...space }, MAX_STALE_MS, NOW);
+  return atOnce(planCollection(inventory, { ...ROOMY, ...space }, MAX_STALE_MS, NOW));
 }
 
 function words(removal: Removal): string {
