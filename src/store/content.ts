@@ -35,7 +35,7 @@ export interface RefItem {
 }
 
 /** A record or a note of a snapshot that is gone. */
-export interface OrphanItem {
+interface OrphanItem {
   /** From the layout's root. */
   readonly path: string;
   /** What a record says that its snapshot had. */

@@ -65,7 +65,7 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
       .map(item => ({ path: join(layout.manifests, item.name), blobs: blobsOf(item), changedAt: null })),
     ...[...usedAt]
       .filter(([id]) => isGone(id))
-      .map(([name, changedAt]) => ({ path: join(layout.used, name), blobs: [], changedAt })),
+      .map(([name, at]) => ({ path: join(layout.used, name), blobs: [], changedAt: at })),
   ].map(item => ({ ...item, path: relative(layout.root, item.path) }));
   return {
     snapshots,
