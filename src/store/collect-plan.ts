@@ -1,3 +1,4 @@
+import type { Steps } from '../policy/slices.ts';
 import {
   type BlobItem,
   Content,
@@ -74,18 +75,19 @@ export interface CollectPlan {
  * about to publish.
  * @param maxStaleMs a ref that was confirmed longer ago is not given any more
  */
-export function planCollection(
+export function* planCollection(
   inventory: Inventory,
   space: Space,
   maxStaleMs: number,
   now: number,
-): CollectPlan {
-  const planner = new Planner(inventory, space, now);
-  planner.removeLitter();
+): Steps<CollectPlan> {
+  const planner = new Planner(inventory, space, now, yield* Content.of(inventory));
+  yield* planner.sortOut();
+  yield* planner.removeLitter();
   planner.removeSpares(now - KEPT_MS);
-  planner.removeSuperseded(now - KEPT_MS, SWEPT_TO, 'superseded');
-  planner.removeSuperseded(now, 1, 'space');
-  planner.removeTooStale(now - maxStaleMs);
+  yield* planner.removeSuperseded(now - KEPT_MS, SWEPT_TO, 'superseded');
+  yield* planner.removeSuperseded(now, 1, 'space');
+  yield* planner.removeTooStale(now - maxStaleMs);
   return planner.plan();
 }
 
@@ -98,27 +100,31 @@ class Planner {
   /** How many refs keep a snapshot. */
   readonly #keepers = new Map<string, number>();
   /** What may go, least recently used first. */
-  #candidates: readonly SnapshotItem[];
+  #candidates: readonly SnapshotItem[] = [];
   readonly #usedBytes: number;
-  readonly #gracedBytes: number;
-  readonly #excessBytes: number;
+  #gracedBytes = 0;
+  #excessBytes = 0;
 
-  constructor(inventory: Inventory, space: Space, now: number) {
+  constructor(inventory: Inventory, space: Space, now: number, content: Content) {
     this.#inventory = inventory;
     this.#space = space;
     this.#now = now;
-    this.#content = new Content(inventory);
+    this.#content = content;
     for (const id of inventory.refs.flatMap(keptBy)) this.#keepers.set(id, this.#keepersOf(id) + 1);
-    this.#usedBytes = this.#content.bytes;
-    this.#gracedBytes = this.#bytesOnlyIn(this.#loose().filter(item => this.#isGraced(item)));
-    this.#excessBytes = Math.max(0, this.#excess(1));
-    this.#candidates = this.#loose()
-      .filter(item => !this.#isGraced(item))
-      .toSorted((a, b) => a.lastUsedAt - b.lastUsedAt);
+    this.#usedBytes = content.bytes;
   }
 
-  removeLitter(): void {
-    this.#removeIf(item => item.manifest === null, 'litter');
+  /** What may go, and what not yet. */
+  *sortOut(): Steps<void> {
+    const loose = this.#inventory.snapshots.filter(({ id }) => this.#keepersOf(id) === 0);
+    this.#gracedBytes = yield* this.#bytesOnlyIn(loose.filter(item => this.#isGraced(item)));
+    this.#excessBytes = Math.max(0, this.#excess(1));
+    const candidates = loose.filter(item => !this.#isGraced(item));
+    this.#candidates = candidates.toSorted((a, b) => a.lastUsedAt - b.lastUsedAt);
+  }
+
+  *removeLitter(): Steps<void> {
+    yield* this.#removeIf(item => item.manifest === null, 'litter');
     const oldest = this.#now - IN_FLIGHT_GRACE_MS;
     for (const { path, blobs, changedAt } of this.#inventory.orphans) {
       if (changedAt !== null && changedAt > oldest) continue;
@@ -126,6 +132,7 @@ class Planner {
       this.#removals.push({ kind: 'orphan', why: 'litter', path, blobs: dropped });
     }
     for (const item of this.#inventory.blobs) {
+      yield;
       if (item.changedAt > oldest || !this.#dropLoose(item)) continue;
       this.#removals.push({ kind: 'blob', why: 'litter', item });
     }
@@ -151,16 +158,17 @@ class Planner {
   }
 
   /** Down to `share` of what the cache may hold. */
-  removeSuperseded(usedBefore: number, share: number, why: Why): void {
-    this.#removeIf(item => this.#excess(share) > 0 && item.lastUsedAt <= usedBefore, why);
+  *removeSuperseded(usedBefore: number, share: number, why: Why): Steps<void> {
+    yield* this.#removeIf(item => this.#excess(share) > 0 && item.lastUsedAt <= usedBefore, why);
   }
 
-  removeTooStale(confirmedBefore: number): void {
+  *removeTooStale(confirmedBefore: number): Steps<void> {
     const old = this.#inventory.refs.filter(
       ref => ref.isExpendable && ref.current !== null && (ref.confirmedAt ?? 0) < confirmedBefore,
     );
     const byId = new Map(this.#inventory.snapshots.map(item => [item.id, item]));
     for (const item of old.toSorted((a, b) => (a.confirmedAt ?? 0) - (b.confirmedAt ?? 0))) {
+      yield;
       if (this.#excess(1) <= 0) return;
       this.#removals.push({ kind: 'ref', why: 'too_stale', item });
       for (const id of keptBy(item)) {
@@ -194,11 +202,6 @@ class Planner {
     return Math.max(byQuota, byDisk);
   }
 
-  /** What no ref keeps. */
-  #loose(): readonly SnapshotItem[] {
-    return this.#inventory.snapshots.filter(({ id }) => this.#keepersOf(id) === 0);
-  }
-
   #keepersOf(id: string): number {
     return this.#keepers.get(id) ?? 0;
   }
@@ -207,21 +210,27 @@ class Planner {
     return lastUsedAt > this.#now - (isSuperseded ? READER_GRACE_MS : IN_FLIGHT_GRACE_MS);
   }
 
-  #removeIf(isWanted: (item: SnapshotItem) => boolean, why: Why): void {
-    this.#candidates = this.#candidates.filter(item => {
-      if (!isWanted(item)) return true;
-      this.#removeSnapshot(item, why);
-      return false;
-    });
+  *#removeIf(isWanted: (item: SnapshotItem) => boolean, why: Why): Steps<void> {
+    const kept: SnapshotItem[] = [];
+    for (const item of this.#candidates) {
+      yield;
+      if (isWanted(item)) this.#removeSnapshot(item, why);
+      else kept.push(item);
+    }
+    this.#candidates = kept;
   }
 
   #removeSnapshot(item: SnapshotItem, why: Why): void {
     this.#removals.push({ kind: 'snapshot', why, item, blobs: this.#content.release(item) });
   }
 
-  #bytesOnlyIn(items: readonly SnapshotItem[]): number {
-    const content = new Content(this.#inventory);
-    for (const item of items) content.release(item);
+  *#bytesOnlyIn(items: readonly SnapshotItem[]): Steps<number> {
+    if (items.length === 0) return 0;
+    const content = yield* Content.of(this.#inventory);
+    for (const item of items) {
+      content.release(item);
+      yield;
+    }
     return this.#usedBytes - content.bytes;
   }
 }

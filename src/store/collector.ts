@@ -3,6 +3,7 @@ import type { Clock } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
+import { inSlices } from '../policy/slices.ts';
 import { sweepLitter } from './access.ts';
 import { type CollectPlan, planCollection, type Space } from './collect-plan.ts';
 import type { RefItem } from './content.ts';
@@ -66,12 +67,10 @@ export class Collector {
 
   /** What would be removed for `demand`. */
   async plan(demand: Demand): Promise<CollectPlan> {
-    return planCollection(
-      await takeInventory(this.#options.layout, await this.#knowledge()),
-      { ...demand, ...(await this.disk()), maxBytes: this.#options.limits.maxBytes },
-      this.#options.limits.maxStaleMs,
-      this.#options.clock.now(),
-    );
+    const { layout, limits, clock } = this.#options;
+    const inventory = await takeInventory(layout, await this.#knowledge());
+    const space = { ...demand, ...(await this.disk()), maxBytes: limits.maxBytes };
+    return await inSlices(planCollection(inventory, space, limits.maxStaleMs, clock.now()));
   }
 
   /** As `collect`, but only in words. */

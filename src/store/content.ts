@@ -1,4 +1,5 @@
 import type { ModelUri } from '../domain/model-uri.ts';
+import type { Steps } from '../policy/slices.ts';
 
 /** Of one content. Here as below sizes are in bytes and times in milliseconds since 1970. */
 export interface BlobItem {
@@ -34,7 +35,7 @@ export interface RefItem {
 }
 
 /** A record or a note of a snapshot that is gone. */
-export interface OrphanItem {
+interface OrphanItem {
   /** From the layout's root. */
   readonly path: string;
   /** What a record says that its snapshot had. */
@@ -69,11 +70,23 @@ export class Content {
   readonly #dropped = new Set<BlobItem>();
   bytes: number;
 
-  constructor({ snapshots, blobs, spares, underWayBytes }: Inventory) {
+  private constructor({ spares, blobs, underWayBytes }: Inventory) {
     this.bytes = underWayBytes;
     for (const { bytes } of spares) this.bytes += bytes;
     for (const { size } of blobs) this.bytes += size;
-    for (const blob of snapshots.flatMap(item => item.blobs)) {
+  }
+
+  static *of(inventory: Inventory): Steps<Content> {
+    const content = new Content(inventory);
+    for (const { blobs } of inventory.snapshots) {
+      content.#hold(blobs);
+      yield;
+    }
+    return content;
+  }
+
+  #hold(blobs: readonly BlobItem[]): void {
+    for (const blob of blobs) {
       this.#holders.set(blob, this.holders(blob) + 1);
       if (blob.links === 0) this.bytes += blob.size;
     }

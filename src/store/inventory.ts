@@ -1,6 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { mapBounded } from '../policy/bounded.ts';
+import { Slices } from '../policy/slices.ts';
 import type { BlobItem, Inventory, RefItem, SnapshotItem } from './content.ts';
 import { ifAbsent, readIfThere } from './durable.ts';
 import type { Layout } from './layout.ts';
@@ -43,7 +44,9 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
   const bySnapshot = new Map(manifests.map(item => [item.snapshot, item]));
   const usedAt = await knowledge.usage.all();
   const ids = await namesIn(layout.snapshots);
+  const slices = new Slices();
   const snapshots = await mapBounded(ids, READS_AT_ONCE, async (id): Promise<SnapshotItem> => {
+    await slices.next();
     const manifest = bySnapshot.get(id);
     const builtAt = manifest?.changedAt ?? (await changedAt(layout.snapshot(id)));
     return {
@@ -62,7 +65,7 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
       .map(item => ({ path: join(layout.manifests, item.name), blobs: blobsOf(item), changedAt: null })),
     ...[...usedAt]
       .filter(([id]) => isGone(id))
-      .map(([name, changedAt]) => ({ path: join(layout.used, name), blobs: [], changedAt })),
+      .map(([name, at]) => ({ path: join(layout.used, name), blobs: [], changedAt: at })),
   ].map(item => ({ ...item, path: relative(layout.root, item.path) }));
   return {
     snapshots,

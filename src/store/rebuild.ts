@@ -3,7 +3,7 @@ import type { Manifests } from './manifests.ts';
 import type { StoredRoot } from './on-disk.ts';
 import type { Snapshots } from './snapshots.ts';
 
-interface Parts {
+export interface Parts {
   readonly blobs: Blobs;
   readonly snapshots: Snapshots;
   readonly manifests: Manifests;

@@ -1,8 +1,10 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { formatBytes } from '../domain/bytes.ts';
-import { SidecarError } from '../domain/errors.ts';
-import { type Collected, type Collector, type Disk, MIN_FREE_SHARE, NO_DEMAND } from './collector.ts';
+import { unlessRunning } from '../policy/abort.ts';
+import type { Collected, Collector, Demand, Disk } from './collector.ts';
+import { askOwner, DEMAND_LOOK_MS, demandsIn } from './demand.ts';
+import { diskFull, tooLarge } from './no-room.ts';
+import type { Ownership } from './ownership.ts';
 import { bytesInWork } from './partials.ts';
 
 /** What a body of unknown size may write before it has to ask for more. */
@@ -22,8 +24,10 @@ export interface Reservation {
 /** Gives every download its room before its first byte comes, and keeps the count of what the cache holds. */
 export class Reservations {
   readonly #collector: Collector;
+  readonly #ownership: Ownership;
   readonly #maxBytes: number;
   readonly #tmp: string;
+  readonly #look: NodeJS.Timeout;
   #timer: NodeJS.Timeout;
   #reservedBytes = 0;
   /** As last counted, with what was added and removed since. */
@@ -32,11 +36,14 @@ export class Reservations {
   #turn: Promise<unknown> = Promise.resolve();
 
   /** @param tmp where this process writes what is on its way in */
-  constructor(collector: Collector, maxBytes: number, tmp: string) {
+  constructor(collector: Collector, ownership: Ownership, maxBytes: number, tmp: string) {
     this.#collector = collector;
+    this.#ownership = ownership;
     this.#maxBytes = maxBytes;
     this.#tmp = tmp;
     this.#timer = this.#countIn(FIRST_COUNT_MS);
+    const look = unlessRunning(() => this.#answerOthers().catch(() => undefined));
+    this.#look = setInterval(look, DEMAND_LOOK_MS).unref();
   }
 
   /** As last seen; null where nobody has looked yet. */
@@ -81,6 +88,7 @@ export class Reservations {
 
   async close(): Promise<void> {
     clearTimeout(this.#timer);
+    clearInterval(this.#look);
     await this.#turn.catch(() => undefined);
     clearTimeout(this.#timer);
   }
@@ -89,12 +97,11 @@ export class Reservations {
     const needed = held + more;
     if (needed > this.#maxBytes) throw tooLarge(needed, this.#maxBytes);
     if (await this.#fits(more)) return;
-    const demand = {
-      reservedBytes: this.#reservedBytes,
-      unwrittenBytes: await this.#unwrittenBytes(),
-      neededBytes: more,
-    };
-    const collected = await this.#count(demand);
+    let collected = await this.#count(await this.#demandFor(more));
+    if (collected.shortBytes > 0 && !this.#ownership.isOwner()) {
+      await askOwner(this.#tmp, this.#reservedBytes + more);
+      collected = await this.#count(await this.#demandFor(more));
+    }
     if (collected.shortBytes <= 0) return;
     throw diskFull(
       needed,
@@ -105,6 +112,21 @@ export class Reservations {
     );
   }
 
+  /** Makes room for processes that may not remove anything themselves. */
+  async #answerOthers(): Promise<void> {
+    if (!this.#ownership.isOwner()) return;
+    const asked = await demandsIn(await this.#ownership.living());
+    if (asked.length === 0) return;
+    const bytes = asked.reduce((sum, demand) => sum + demand.bytes, 0);
+    await this.#inTurn(async () => this.#count(await this.#demandFor(bytes)));
+    await Promise.all(asked.map(demand => demand.answer()));
+  }
+
+  async #demandFor(neededBytes: number): Promise<Demand> {
+    const reservedBytes = this.#reservedBytes;
+    return { reservedBytes, unwrittenBytes: await this.#unwrittenBytes(), neededBytes };
+  }
+
   async #fits(more: number): Promise<boolean> {
     this.#disk = await this.#collector.disk();
     const { freeBytes, minFreeBytes } = this.#disk;
@@ -113,7 +135,7 @@ export class Reservations {
     return freeBytes - (await this.#unwrittenBytes()) - more >= minFreeBytes;
   }
 
-  async #count(demand = NO_DEMAND): Promise<Collected> {
+  async #count(demand: Demand): Promise<Collected> {
     const collected = await this.#collector.collect(demand);
     this.#usedBytes = collected.usedBytes;
     return collected;
@@ -123,8 +145,7 @@ export class Reservations {
     const count = async () => {
       await this.#inTurn(async () => {
         this.#disk = await this.#collector.disk();
-        const unwrittenBytes = await this.#unwrittenBytes();
-        await this.#count({ reservedBytes: this.#reservedBytes, unwrittenBytes, neededBytes: 0 });
+        await this.#count(await this.#demandFor(0));
       }).catch(() => undefined);
       this.#timer = this.#countIn(COUNT_MS);
     };
@@ -169,32 +190,4 @@ async function* metered(
     left -= chunk.byteLength;
     yield chunk;
   }
-}
-
-const RAISE = 'Raise SIDECAR_CACHE_MAX_BYTES.';
-
-function tooLarge(needed: number, maxBytes: number): SidecarError {
-  const words = `The version needs ${formatBytes(needed)}, more than the whole cache may hold: SIDECAR_CACHE_MAX_BYTES is ${formatBytes(maxBytes)}.`;
-  return new SidecarError('disk_full', words, { hint: RAISE });
-}
-
-function diskFull(
-  needed: number,
-  maxBytes: number,
-  { plan, usedBytes, shortBytes }: Collected,
-  { freeBytes, minFreeBytes, totalBytes }: Disk,
-  othersBytes: number,
-): SidecarError {
-  const share = `${MIN_FREE_SHARE * 100} %`;
-  const others = othersBytes > 0 ? `, ${formatBytes(othersBytes)} more are on their way` : '';
-  const message = [
-    `The cache has no room for the ${formatBytes(needed)} that the version needs; ${formatBytes(shortBytes)} are lacking.`,
-    `It holds ${formatBytes(usedBytes)} of ${formatBytes(maxBytes)} (SIDECAR_CACHE_MAX_BYTES)${others}.`,
-    `On its file system ${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} are free, of which ${share} (${formatBytes(minFreeBytes)}) must stay so.`,
-  ];
-  const isDisk = usedBytes - plan.gracedBytes + needed + othersBytes <= maxBytes;
-  const hint = isDisk
-    ? 'Free space on the file system of SIDECAR_CACHE_DIR, or move the cache to a larger one.'
-    : RAISE;
-  return new SidecarError('disk_full', message.join(' '), { hint });
 }

@@ -1,6 +1,6 @@
 import pLimit from 'p-limit';
 import type { Clock } from '../domain/clock.ts';
-import { type SidecarError, toSidecarError } from '../domain/errors.ts';
+import type { SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
@@ -18,9 +18,9 @@ import { type FetchedRoot, Manifests } from './manifests.ts';
 import type { Ownership } from './ownership.ts';
 import { Partials } from './partials.ts';
 import { Quarantine } from './quarantine.ts';
-import { rebuild } from './rebuild.ts';
 import { recoverRefs } from './recover.ts';
-import { Refs, type Withdrawal } from './refs.ts';
+import { Refs } from './refs.ts';
+import { type Quarantined, Repair } from './repair.ts';
 import { type Reservation, Reservations } from './reservations.ts';
 import type { Harm } from './scrub.ts';
 import { Snapshots } from './snapshots.ts';
@@ -53,6 +53,7 @@ export class Store {
   readonly collector: Collector;
   readonly #reservations: Reservations;
   readonly #quarantine: Quarantine;
+  readonly #repair: Repair;
   readonly #looks = pLimit(MOST_AT_ONCE);
   readonly #commits = pLimit(MOST_AT_ONCE);
 
@@ -92,8 +93,14 @@ export class Store {
       clock,
       events,
     });
-    this.#reservations = new Reservations(this.collector, limits.maxBytes, tmp);
+    this.#reservations = new Reservations(this.collector, ownership, limits.maxBytes, tmp);
     this.#quarantine = new Quarantine(layout, tmp);
+    this.#repair = new Repair({
+      quarantine: this.#quarantine,
+      refs,
+      parts: { blobs: this.#staging.blobs, snapshots: this.#snapshots, manifests: this.#manifests },
+      problem: this.problem,
+    });
   }
 
   /**
@@ -185,31 +192,9 @@ export class Store {
     });
   }
 
-  /**
-   * Gives nothing of what is damaged from this moment on, also where it cannot be moved; returns the refs that did, but
-   * for those whose snapshot could be made anew.
-   */
+  /** Gives nothing of what is damaged from this moment on; what needs no MLflow for that is made anew. */
   async quarantine(harm: Harm): Promise<Quarantined> {
-    const { refs, save } = this.refs.withdraw(harm.snapshots);
-    try {
-      if (this.problem !== null) throw this.problem;
-      await this.#quarantine.take(harm);
-      // Not before: a record that names nothing would not keep a restart from finding the snapshot where it was.
-      await save();
-      return { refs: await this.#restore(harm, refs), problem: null };
-    } catch (error) {
-      return { refs, problem: toSidecarError(error) };
-    }
-  }
-
-  /** What can be without MLflow; returns the other refs. */
-  async #restore({ roots }: Harm, refs: Withdrawal['refs']): Promise<Withdrawal['refs']> {
-    const parts = { blobs: this.#staging.blobs, snapshots: this.#snapshots, manifests: this.#manifests };
-    const rebuilt = await rebuild(roots, parts);
-    for (const snapshot of rebuilt) this.refs.withdrawn.readmit(snapshot);
-    const isRebuilt = ({ ref }: (typeof refs)[number]) => rebuilt.has(ref.published?.snapshot ?? '');
-    await this.refs.restore(refs.filter(isRebuilt));
-    return refs.filter(entry => !isRebuilt(entry));
+    return await this.#repair.take(harm);
   }
 
   /** Removes what has been in quarantine for long enough. */
@@ -240,10 +225,4 @@ export class Store {
     await within(LEAVE_MS, this.partials.idle());
     await this.#lease?.release();
   }
-}
-
-export interface Quarantined {
-  readonly refs: Withdrawal['refs'];
-  /** Why it could not be moved; null where it was. */
-  readonly problem: SidecarError | null;
 }

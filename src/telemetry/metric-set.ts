@@ -35,9 +35,12 @@ export class MetricSet {
     return metric;
   }
 
-  /** A gauge that is looked at when it is asked for. */
-  gauge(name: string, help: string, look: () => number): void {
-    this.gauges<string>(name, help, [], () => [{ labels: {}, value: look() }]);
+  /** A gauge that is looked at when it is asked for; null where there is nothing to show yet. */
+  gauge(name: string, help: string, look: () => number | null): void {
+    this.gauges<string>(name, help, [], () => {
+      const value = look();
+      return value === null ? [] : [{ labels: {}, value }];
+    });
   }
 
   /** The same, of many samples, which must differ in their labels. */

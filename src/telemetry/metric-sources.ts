@@ -6,7 +6,7 @@ import type { CacheState, ModelSummary, WorkState } from '../reload/api.ts';
 export interface MetricSources {
   /** What the sidecar's own credential has in the cache. */
   readonly models: () => readonly ModelSummary[];
-  readonly cache: () => Pick<CacheState, 'usable' | 'models' | 'bytes'>;
+  readonly cache: () => Pick<CacheState, 'usable' | 'models' | 'bytes' | 'used_bytes' | 'free_bytes'>;
   readonly work: () => WorkState;
   readonly breakers: () => readonly BreakerLook[];
   readonly configured: readonly ModelUri[];

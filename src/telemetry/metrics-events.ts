@@ -23,6 +23,7 @@ export function countEvents(set: MetricSet, events: EventBus, labels: ModelLabel
   const runs = new Runs(set);
   const failures = new Failures(set);
   const transitions = new Transitions(set);
+  const upkeep = new Upkeep(set);
   events.subscribe(event => {
     switch (event.type) {
       case 'reload_finished':
@@ -38,6 +39,10 @@ export function countEvents(set: MetricSet, events: EventBus, labels: ModelLabel
         return failures.countRefusal(event, event.count);
       case 'breaker_changed':
         return transitions.count(event);
+      case 'cache_collected':
+        return upkeep.countCollection(event);
+      case 'blob_damaged':
+        return upkeep.countDamage();
     }
   });
 }
@@ -169,6 +174,33 @@ class Transitions {
   count({ name, host, to }: Of<'breaker_changed'>): void {
     if (this.#hosts.size < MAX_HOSTS) this.#hosts.add(host);
     this.#total.inc({ name, host: this.#hosts.has(host) ? host : OTHER, to });
+  }
+}
+
+class Upkeep {
+  readonly #snapshots: Counter;
+  readonly #bytes: Counter;
+  readonly #damaged: Counter;
+
+  constructor(set: MetricSet) {
+    this.#snapshots = set.counter(
+      'mlflow_sidecar_cache_collected_snapshots_total',
+      'Versions that were removed from the cache to keep it within its limits.',
+    );
+    this.#bytes = set.counter('mlflow_sidecar_cache_freed_bytes_total', 'Bytes that collections freed.');
+    this.#damaged = set.counter(
+      'mlflow_sidecar_cache_damaged_blobs_total',
+      'Files in the cache that were found damaged.',
+    );
+  }
+
+  countCollection({ snapshots, freedBytes }: Of<'cache_collected'>): void {
+    this.#snapshots.inc(snapshots);
+    this.#bytes.inc(freedBytes);
+  }
+
+  countDamage(): void {
+    this.#damaged.inc();
   }
 }
 

@@ -29,6 +29,16 @@ export function showState(set: MetricSet, { breakers, cache, cacheMaxBytes, work
     () => cacheMaxBytes,
   );
   set.gauge(
+    'mlflow_sidecar_cache_used_bytes',
+    'What the cache holds of that, as last counted; absent until then.',
+    () => cache().used_bytes,
+  );
+  set.gauge(
+    'mlflow_sidecar_cache_free_bytes',
+    'What was free on its file system when somebody last looked.',
+    () => cache().free_bytes,
+  );
+  set.gauge(
     'mlflow_sidecar_cache_refs',
     'URIs with a published version, of all credentials.',
     () => cache().models,

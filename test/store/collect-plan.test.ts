@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { atOnce } from '../../src/policy/slices.ts';
 import {
   type CollectPlan,
   IN_FLIGHT_GRACE_MS,
@@ -60,7 +61,7 @@ function inventoryOf(
 }
 
 function planned(inventory: Inventory, space: Partial<Space> = {}): CollectPlan {
-  return planCollection(inventory, { ...ROOMY, ...space }, MAX_STALE_MS, NOW);
+  return atOnce(planCollection(inventory, { ...ROOMY, ...space }, MAX_STALE_MS, NOW));
 }
 
 function words(removal: Removal): string {
@@ -348,8 +349,8 @@ function bytesWithout(inventory: Inventory, removals: readonly Removal[]): numbe
     ...inventory.blobs.filter(item => !dropped.has(item)),
     ...copies.filter(item => item.links === 0),
   ];
-  const removed = new Set(removals.flatMap(removal => (removal.kind === 'spare' ? [removal.item] : [])));
-  const spared = inventory.spares.filter(item => !removed.has(item));
+  const sparesGone = new Set(removals.flatMap(removal => (removal.kind === 'spare' ? [removal.item] : [])));
+  const spared = inventory.spares.filter(item => !sparesGone.has(item));
   return (
     all.reduce((sum, { size }) => sum + size, 0) +
     spared.reduce((sum, { bytes }) => sum + bytes, inventory.underWayBytes)
@@ -425,9 +426,9 @@ describe('for any cache and any need', () => {
     property((inventory, { removals }) => {
       const spares = removals.filter(removal => removal.kind === 'spare');
       if (spares.length === inventory.spares.length) return;
-      const words = removals.map(({ kind, why }) => `${kind} ${why}`);
-      expect(words).not.toContain('snapshot space');
-      expect(words).not.toContain('ref too_stale');
+      const reasons = removals.map(({ kind, why: reason }) => `${kind} ${reason}`);
+      expect(reasons).not.toContain('snapshot space');
+      expect(reasons).not.toContain('ref too_stale');
     });
   });
 

@@ -1,7 +1,8 @@
 import { statfs } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
-import { load, openLimited, SIZE } from './collect-support.ts';
-import { bodyOf } from './support.ts';
+import { diskFull } from '../../src/store/no-room.ts';
+import { HOUR_MS, load, openLimited, SIZE, snapshotsIn } from './collect-support.ts';
+import { bodyOf, litter } from './support.ts';
 
 const KIB = 1_024;
 const MIB = 1_048_576;
@@ -56,6 +57,18 @@ describe('who gets no room is told the numbers and the option’s name:', () => 
     await expect(room).rejects.toSatisfy((error: Error) => error.message.length <= 400);
   });
 
+  test('a version for a file system on which too little is free to begin with', () => {
+    const plan = { removals: [], snapshots: 0, usedBytes: 0, freedBytes: 0, gracedBytes: 0 };
+    const short = { excessBytes: 10 * MIB, shortBytes: 10 * MIB };
+    const collected = { plan: { ...plan, ...short }, usedBytes: 0, shortBytes: 10 * MIB };
+    const disk = { freeBytes: 6 * MIB, minFreeBytes: 15 * MIB, totalBytes: 100 * MIB };
+    expect(diskFull(MIB, 1_000 * MIB, collected, disk, 0)).toMatchObject({
+      message:
+        'The cache has no room for the 1.0 MiB that the version needs; 10 MiB are lacking. It holds 0 bytes of 1000 MiB (SIDECAR_CACHE_MAX_BYTES). On its file system only 6.0 MiB of 100 MiB are free as it is, less than the 15 % (15 MiB) that must stay so: nothing can be added.',
+      hint: 'Free space on the file system of SIDECAR_CACHE_DIR, or move the cache to a larger one.',
+    });
+  });
+
   test('a version for which the file system has no room', async () => {
     const { store, dir } = await openLimited({ maxBytes: Number.MAX_SAFE_INTEGER });
     const { bavail, bsize } = await statfs(dir);
@@ -65,6 +78,29 @@ describe('who gets no room is told the numbers and the option’s name:', () => 
     });
   });
 });
+
+test('a process that does not own the cache gets room by asking the owner', async () => {
+  const owner = await openLimited({ maxBytes: 3 * SIZE });
+  const other = await openLimited({ maxBytes: 3 * SIZE }, owner.dir);
+  for (const version of [1, 2, 3]) await load(other, version);
+  for (const { clock } of [owner, other]) clock.advance(HOUR_MS);
+  await load(other, 4);
+  expect(other.store.ownership.isOwner()).toBe(false);
+  expect(owner.events.filter(event => event.type === 'cache_collected')).toMatchObject([
+    { snapshots: 1, why: ['space'] },
+  ]);
+  expect(await snapshotsIn(owner.dir)).toHaveLength(3);
+  expect(await litter(owner.dir)).toEqual([]);
+});
+
+test('one that is not answered is refused after a few seconds', async () => {
+  const owner = await openLimited({ maxBytes: 3 * SIZE });
+  const other = await openLimited({ maxBytes: SIZE }, owner.dir);
+  await load(other, 1);
+  owner.store.ownership.release();
+  await expect(load(other, 2)).rejects.toMatchObject({ code: 'disk_full' });
+  expect(await litter(owner.dir)).toEqual([]);
+}, 15_000);
 
 describe('a body of unknown size', () => {
   test('passes where there is room for it', async () => {

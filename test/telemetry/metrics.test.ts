@@ -31,7 +31,7 @@ function metrics(sources: Partial<MetricSources> = {}) {
   const bus = new EventBus();
   const made = createMetrics(bus, {
     models: () => [],
-    cache: () => ({ usable: true, models: 0, bytes: 0 }),
+    cache: () => ({ usable: true, models: 0, bytes: 0, used_bytes: null, free_bytes: null }),
     work: () => ({ calls: 0, runs: 0, joined: 0 }),
     breakers: () => [],
     configured: [],
@@ -186,9 +186,10 @@ test('a model that is not cached any more is not shown any more', async () => {
 
 test('work, cache and breakers show as they are at the scrape', async () => {
   let joined = 3;
+  let used: number | null = null;
   const found = metrics({
     work: () => ({ calls: 2, runs: 1, joined }),
-    cache: () => ({ usable: false, models: 4, bytes: 500 }),
+    cache: () => ({ usable: false, models: 4, bytes: 500, used_bytes: used, free_bytes: 80 }),
     breakers: () => [{ name: 'registry', host: 'mlflow:5000', state: 'half-open' }],
   });
   const first = await found.families();
@@ -209,8 +210,35 @@ test('work, cache and breakers show as they are at the scrape', async () => {
     value(first, 'breaker_state', { ...breaker, state }),
   );
   expect(states).toEqual([0, 0, 1]);
+  expect(first.get('mlflow_sidecar_cache_used_bytes')?.series).toEqual([]);
+  expect(value(first, 'cache_free_bytes')).toBe(80);
   joined = 5;
-  expect(value(await found.families(), 'runs_joined_total')).toBe(5);
+  used = 700;
+  const second = await found.families();
+  expect(value(second, 'runs_joined_total')).toBe(5);
+  expect(value(second, 'cache_used_bytes')).toBe(700);
+});
+
+test('what collections removed, and what was found damaged, is counted', async () => {
+  const { emit, families } = metrics();
+  emit(
+    { type: 'cache_collected', snapshots: 2, freedBytes: 300, why: ['space'] },
+    { type: 'cache_collected', snapshots: 0, freedBytes: 5, why: ['litter'] },
+    {
+      type: 'blob_damaged',
+      path: 'blobs/sha256/ab/abcd',
+      sha256: null,
+      size: null,
+      found: 'is missing',
+      snapshots: [],
+      modelUris: [],
+      error: null,
+    },
+  );
+  const found = await families();
+  const names = ['collected_snapshots', 'freed_bytes', 'damaged_blobs'];
+  const totals = names.map(name => sampleOf(found, `mlflow_sidecar_cache_${name}_total`, {}));
+  expect(totals).toEqual([2, 305, 1]);
 });
 
 test('changes of breakers are counted, by host for the first 100 of them', async () => {

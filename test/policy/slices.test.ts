@@ -1,0 +1,27 @@
+import { expect, test } from 'vitest';
+import { atOnce, inSlices, type Steps } from '../../src/policy/slices.ts';
+
+/** Takes so many milliseconds a step. */
+function* work(steps: number, ms: number): Steps<number> {
+  for (let step = 0; step < steps; step++) {
+    const until = performance.now() + ms;
+    while (performance.now() < until);
+    yield;
+  }
+  return steps;
+}
+
+test('long work lets others have a turn, again and again, and gives the same result', async () => {
+  let turns = 0;
+  const others = setInterval(() => turns++, 1);
+  expect(await inSlices(work(100, 2))).toBe(100);
+  clearInterval(others);
+  expect(turns).toBeGreaterThan(10);
+});
+
+test('at once it lets nobody', () => {
+  let turns = 0;
+  setImmediate(() => turns++);
+  expect(atOnce(work(5, 2))).toBe(5);
+  expect(turns).toBe(0);
+});
