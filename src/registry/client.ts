@@ -31,6 +31,8 @@ export interface Question {
 }
 
 export interface RegistryCall extends Call {
+  /** Told whose word each question needs, before it may be refused. */
+  readonly onAsk?: (breaker: Breaker) => void;
   /** Told before each try, 1 being the first. */
   readonly onTry?: (attempt: number) => void;
   readonly onAnswered?: () => void;
@@ -63,6 +65,7 @@ export class RegistryClient {
    * @throws SidecarError where no answer came that says anything; `circuit_open` or `overloaded` where it was not asked
    */
   async ask(question: Question, call: RegistryCall): Promise<JsonAnswer> {
+    if (this.#options.breaker !== undefined) call.onAsk?.(this.#options.breaker);
     // The wait for a place is outside of all times: it must not look like an MLflow that is slow.
     const asked = this.#places.run(call.signal, () =>
       retry(this.#plan, this.#hooks(question, call), call.signal, async (signal, attempt) => {

@@ -167,6 +167,7 @@ export class Pipeline {
       signal: stop,
       authorization: job.authorization,
       origin,
+      onAsk: breaker => progress.needs([breaker]),
       onTry: attempt => {
         askedAt = clock.monotonic();
         progress.tried(attempt);

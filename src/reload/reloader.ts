@@ -174,8 +174,8 @@ export class DeadlineReloader implements Reloader {
     const after = store === null ? null : store.refs.get(scope, request.uri);
     const durationMs = clock.monotonic() - request.startedAt;
     const attempts = c?.run.attempts ?? 0;
-    const fetchedFrom = verdict.kind === 'given' && verdict.source === 'cache' ? [] : (c?.run.breakers ?? []);
-    const needed = [this.#serverOf(request.uri).breaker, ...fetchedFrom];
+    const ofRun = verdict.kind === 'given' && verdict.source === 'cache' ? [] : (c?.run.breakers ?? []);
+    const needed = [this.#serverOf(request.uri).breaker, ...ofRun];
     const account = {
       request,
       scope,

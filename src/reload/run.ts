@@ -40,7 +40,7 @@ export class Run {
   #attempts = 0;
   #phases: Phases = {};
   #fetched: Fetched | null = null;
-  #breakers: readonly Breaker[] = [];
+  readonly #breakers = new Set<Breaker>();
   #isOver = false;
 
   /** @param before the run that asks the same question now, and that this one waits for */
@@ -76,9 +76,9 @@ export class Run {
     return this.#download?.last ?? this.#lastFailure ?? this.#before?.lastFailure ?? null;
   }
 
-  /** Of the artifact servers that it fetches from. */
+  /** Of the servers that it asked, and of those that it fetches from. */
   get breakers(): readonly Breaker[] {
-    return this.#breakers;
+    return [...this.#breakers];
   }
 
   /** Whether it waits for the run before it. */
@@ -122,7 +122,7 @@ export class Run {
         this.#fetched = amount;
       },
       needs: breakers => {
-        this.#breakers = breakers;
+        for (const breaker of breakers) this.#breakers.add(breaker);
       },
       follow: failures => {
         this.#download = failures;

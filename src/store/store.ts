@@ -66,7 +66,7 @@ export class Store {
     events: EventBus,
   ) {
     this.layout = layout;
-    this.disk = new DiskWatch(clock);
+    this.disk = new DiskWatch();
     this.problem = access.problem;
     this.ownership = access.ownership;
     this.#lease = access.lease;

@@ -59,7 +59,9 @@ export class HealthProbe {
 
   /** What it adds to the reason for a failure; empty where it has not spoken lately. */
   words(): string {
-    if (this.#last === null || this.#options.clock.monotonic() - this.#probedAt > FRESH_MS) return '';
+    // While the next one is on its way, the one before it says nothing of now.
+    if (this.#isUnderWay || this.#last === null) return '';
+    if (this.#options.clock.monotonic() - this.#probedAt > FRESH_MS) return '';
     return this.#last.ok
       ? " MLflow's own /health answers, so the server itself runs."
       : " MLflow's own /health fails too.";

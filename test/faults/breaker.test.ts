@@ -107,6 +107,16 @@ test('after five failed tries in a row the registry is left alone, and everybody
   expect(sidecar.logs()).toContain('is left alone for a while');
 });
 
+test('a version whose address only the tracking server knows says that this one is left alone', async () => {
+  const { upstream, url } = await stageOf();
+  upstream.addVersion({ name: 'led', stage: 'Production', files: {}, downloadUri: 'models:/m-elsewhere' });
+  await upstream.setFault('registry', DOWN, { when: request => request.url.includes('/logged-models/') });
+  await Promise.all(Array.from({ length: 5 }, (_, n) => reload(url, `models:/m-${n}`, { deadline_s: 20 })));
+  const { outcome } = await reload(url, 'models:/led/Production');
+  expect(outcome).toMatchObject({ status: 'failed', warning: { code: 'circuit_open' }, breaker: 'open' });
+  expect((await reload(url, WARM)).outcome).toMatchObject({ status: 'unchanged', breaker: 'closed' });
+});
+
 test('a 404 between failures does not open it, however often', async () => {
   const { upstream, url } = await stageOf();
   for (let n = 0; n < 12; n++) {

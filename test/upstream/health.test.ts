@@ -87,6 +87,23 @@ test('what it said over 10 s ago explains nothing any more', async () => {
   expect(probe.words()).toBe('');
 });
 
+test('while the next one is on its way, what the one before said explains nothing, but is still told', async () => {
+  let isFrozen = false;
+  const server = createServer((_, response) => {
+    if (!isFrozen) response.end('OK');
+  });
+  const { probe, clock, stop } = await probing(await listen(server));
+  probe.beside();
+  const well = await spoken(probe);
+  isFrozen = true;
+  clock.advance(3_600_000);
+  probe.beside();
+  expect([probe.words(), probe.last]).toEqual(['', well]);
+  stop.abort(new SidecarError('internal', 'stopping'));
+  for (let n = 0; n < 200 && probe.last === well; n++) await sleep(10);
+  expect(probe.words()).toBe(" MLflow's own /health fails too.");
+});
+
 test('the end of the process ends one that hangs, and leaves no connection', async () => {
   const server = createServer(() => undefined);
   const { probe, stop } = await probing(await listen(server));
