@@ -17,7 +17,7 @@ const BENCH = fileURLToPath(new URL('../bench.ts', import.meta.url));
 const RESULTS = join(ROOT, '.cache', 'vitest.json');
 
 export async function build() {
-  await check('Build', 'tsc', ['-p', 'tsconfig.build.json']);
+  await check('Build', 'rolldown', ['-c', 'rolldown.config.ts']);
 }
 
 export async function lint() {

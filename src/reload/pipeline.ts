@@ -71,11 +71,12 @@ export class Pipeline {
   async #work(store: Store, job: Job, origin: Origin, progress: RunProgress): Promise<RunResult> {
     const order = ++this.#lastOrder;
     const call = this.#call(job, origin, progress);
+    const shown = askShown(store, job);
     const resolution = await this.#resolve(store, job, call, progress);
     const { version, fault } = resolution;
     const { published } = store.refs.get(job.scope, job.uri);
     if (!job.force && published !== null && isSameVersion(published.version, version)) {
-      const isGiven = await this.#confirm(store, job, { ...published, version }, order);
+      const isGiven = await this.#confirm(store, job, { ...published, version }, order, shown);
       if (isGiven) return { status: 'unchanged', source: 'cache' };
     }
     if (fault !== null) throw fault;
@@ -86,11 +87,16 @@ export class Pipeline {
    * A disk that hangs does not hold up whoever only wants to know.
    * @returns false where the snapshot was found damaged meanwhile
    */
-  async #confirm(store: Store, job: Job, published: Published, order: number): Promise<boolean> {
-    const { refs, disk } = store;
+  async #confirm(
+    store: Store,
+    job: Job,
+    published: Published,
+    order: number,
+    shown: ReturnType<typeof askShown>,
+  ): Promise<boolean> {
+    const { refs } = store;
     const now = this.#options.clock.now();
-    const question = `shown ${job.scope.id} ${formatModelUri(job.uri)}`;
-    const isShown = await disk.ask(question, () => refs.isShown(job.scope, job.uri));
+    const isShown = await shown;
     if (isShown === false && !(await store.hasSnapshot(published.snapshot)))
       await refs.unpublish(job.scope, job.uri);
     else if (refs.withdrawn.has(published.snapshot)) return false;
@@ -179,4 +185,9 @@ export class Pipeline {
       onAnswered: () => watch.answered(clock.monotonic() - askedAt),
     };
   }
+}
+
+/** Whether readers see what is published; the disk is asked while MLflow is. */
+function askShown({ disk, refs }: Store, { scope, uri }: Job) {
+  return disk.ask(`shown ${scope.id} ${formatModelUri(uri)}`, () => refs.isShown(scope, uri));
 }

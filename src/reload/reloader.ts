@@ -90,10 +90,14 @@ export class DeadlineReloader implements Reloader {
 
   async #open(store: Store, request: ReloadRequest): Promise<Case> {
     const scope = this.scope(request.caller.authorization);
-    const before = await this.#existing(store, scope, request);
-    const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
+    // Before its run begins, which may be the trial.
     const refused = this.#serverOf(request.uri).breaker.refusal();
-    return { request, scope, before, fallback, run: this.#join(store, request), refused };
+    // The disk is asked while MLflow is.
+    const existing = this.#existing(store, scope, request);
+    const run = this.#join(store, request);
+    const before = await existing;
+    const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
+    return { request, scope, before, fallback, run, refused };
   }
 
   /** What was published when the call came, or by its run, may be found damaged before the answer is out. */
@@ -116,13 +120,13 @@ export class DeadlineReloader implements Reloader {
 
   /** The ref, without a snapshot that somebody removed. */
   async #existing(store: Store, scope: Scope, { uri }: ReloadRequest): Promise<Ref> {
-    const { published } = store.refs.get(scope, uri);
-    if (published === null) return store.refs.get(scope, uri);
+    const ref = store.refs.get(scope, uri);
+    const { published } = ref;
+    if (published === null) return ref;
     const there = await store.disk.ask(published.snapshot, () => store.hasSnapshot(published.snapshot));
-    if (there === false) {
-      const unpublish = () => store.refs.unpublish(scope, uri).then(() => true);
-      await store.disk.ask(`gone ${published.snapshot}`, unpublish);
-    }
+    if (there !== false) return ref;
+    const unpublish = () => store.refs.unpublish(scope, uri).then(() => true);
+    await store.disk.ask(`gone ${published.snapshot}`, unpublish);
     return store.refs.get(scope, uri);
   }
 

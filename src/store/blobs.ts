@@ -4,7 +4,8 @@ import { link, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { ManifestFile } from '../domain/manifest.ts';
-import { isAbsent, makeDirectory, temporaryName } from './durable.ts';
+import { SingleFlight } from '../policy/single-flight.ts';
+import { isAbsent, makeUnsynced, temporaryName } from './durable.ts';
 import { GrowingFile } from './growing-file.ts';
 import type { Layout } from './layout.ts';
 import type { PartialFile } from './partials.ts';
@@ -21,6 +22,7 @@ export interface StagedBlob extends BlobInfo {
 export class Blobs {
   readonly #layout: Layout;
   readonly #tmp: string;
+  readonly #making = new SingleFlight<unknown>();
 
   constructor(layout: Layout, tmp: string) {
     this.#layout = layout;
@@ -85,13 +87,14 @@ export class Blobs {
 
   /**
    * Makes a staged file the blob. One that is there by now, damaged or from another process, is replaced: whoever has it keeps
-   * what they have. The name is not synced: a snapshot has names of its own, and a blob that a power cut takes is made again.
+   * what they have. The names are not synced: a snapshot has names of its own, and a blob that a power cut takes is made again.
    */
   async commit(staged: StagedBlob): Promise<void> {
     const path = this.#layout.blob(staged.sha256);
     await rename(staged.path, path).catch(async error => {
       if (!isAbsent(error)) throw error;
-      await makeDirectory(dirname(path), 0o755);
+      const dir = dirname(path);
+      await this.#making.join(dir, () => makeUnsynced(dir, 0o755));
       await rename(staged.path, path);
     });
   }

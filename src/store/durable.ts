@@ -15,9 +15,15 @@ export async function sync(path: string): Promise<void> {
 
 /** With exactly this mode, whatever the process' umask is; nothing is written where it is so already. */
 export async function makeDirectory(path: string, mode: number): Promise<void> {
+  const made = await makeUnsynced(path, mode);
+  if (made !== undefined) await sync(dirname(made));
+}
+
+/** The same where a power cut may take it again; the first directory that had to be made. */
+export async function makeUnsynced(path: string, mode: number): Promise<string | undefined> {
   const made = await mkdir(path, { recursive: true });
   if (((await stat(path)).mode & 0o777) !== mode) await chmod(path, mode);
-  if (made !== undefined) await sync(dirname(made));
+  return made;
 }
 
 /** A name for a temporary file that no crash can leave in the way. */

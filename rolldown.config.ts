@@ -1,0 +1,15 @@
+import { defineConfig } from 'rolldown';
+
+// In a few pieces, packages included: to find and read hundreds of their files costs a third of the start, and 8 MB of memory.
+export default defineConfig({
+  input: 'src/main.ts',
+  platform: 'node',
+  output: {
+    dir: 'dist',
+    cleanDir: true,
+    sourcemap: true,
+    entryFileNames: '[name].js',
+    // As deep as src/config, from where package.json is found.
+    chunkFileNames: 'chunks/[name]-[hash].js',
+  },
+});
