@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import pLimit from 'p-limit';
 import type { Clock } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
@@ -60,6 +61,8 @@ export interface Collected {
 /** Looks at what the cache holds, and where this process owns it removes what it may. */
 export class Collector {
   readonly #options: CollectorOptions;
+  /** What one has taken aside is no litter for another. */
+  readonly #oneAtATime = pLimit(1);
 
   constructor(options: CollectorOptions) {
     this.#options = options;
@@ -81,10 +84,12 @@ export class Collector {
 
   /** Counts, and removes what has to go; a process that does not own the cache only counts. */
   async collect(demand: Demand): Promise<Collected> {
-    const { layout, ownership, clock } = this.#options;
-    // What a process left that was killed at it may hold contents that nobody else has.
-    if (await ownership.check()) await sweepLitter(layout, clock.now());
-    return await this.carryOut(await this.plan(demand));
+    return await this.#oneAtATime(async () => {
+      const { layout, ownership, clock } = this.#options;
+      // What a process left that was killed at it may hold contents that nobody else has.
+      if (await ownership.check()) await sweepLitter(layout, clock.now());
+      return await this.carryOut(await this.plan(demand));
+    });
   }
 
   async carryOut(plan: CollectPlan): Promise<Collected> {

@@ -28,7 +28,12 @@ export class Reservations {
   readonly #maxBytes: number;
   readonly #tmp: string;
   readonly #look: NodeJS.Timeout;
+  readonly #every: NodeJS.Timeout;
   #timer: NodeJS.Timeout;
+  #isCounting = false;
+  /** Something was added that has to be counted. */
+  #isStale = false;
+  #isClosed = false;
   #reservedBytes = 0;
   /** As last counted, with what was added and removed since. */
   #usedBytes: number | null = null;
@@ -42,6 +47,7 @@ export class Reservations {
     this.#maxBytes = maxBytes;
     this.#tmp = tmp;
     this.#timer = this.#countIn(FIRST_COUNT_MS);
+    this.#every = setInterval(() => this.#countSoon(), COUNT_MS).unref();
     const look = unlessRunning(() => this.#answerOthers().catch(() => undefined));
     this.#look = setInterval(look, DEMAND_LOOK_MS).unref();
   }
@@ -82,15 +88,15 @@ export class Reservations {
   added(bytes: number): void {
     if (this.#usedBytes !== null) this.#usedBytes += bytes;
     if ((this.#usedBytes ?? 0) <= this.#maxBytes) return;
-    clearTimeout(this.#timer);
-    this.#timer = this.#countIn(0);
+    this.#countSoon();
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     clearTimeout(this.#timer);
+    clearInterval(this.#every);
     clearInterval(this.#look);
     await this.#turn.catch(() => undefined);
-    clearTimeout(this.#timer);
   }
 
   async #makeRoom(held: number, more: number): Promise<void> {
@@ -141,15 +147,27 @@ export class Reservations {
     return collected;
   }
 
+  /** Where one is under way, once more after it. */
+  #countSoon(): void {
+    this.#isStale = true;
+    if (this.#isCounting) return;
+    clearTimeout(this.#timer);
+    this.#timer = this.#countIn(0);
+  }
+
   #countIn(ms: number): NodeJS.Timeout {
-    const count = async () => {
-      await this.#inTurn(async () => {
-        this.#disk = await this.#collector.disk();
-        await this.#count(await this.#demandFor(0));
-      }).catch(() => undefined);
-      this.#timer = this.#countIn(COUNT_MS);
-    };
-    return setTimeout(() => void count(), ms).unref();
+    return setTimeout(() => void this.#countNow(), ms).unref();
+  }
+
+  async #countNow(): Promise<void> {
+    this.#isCounting = true;
+    this.#isStale = false;
+    await this.#inTurn(async () => {
+      this.#disk = await this.#collector.disk();
+      await this.#count(await this.#demandFor(0));
+    }).catch(() => undefined);
+    this.#isCounting = false;
+    if (this.#isStale && !this.#isClosed) this.#timer = this.#countIn(0);
   }
 
   /** What is reserved and not on the disk yet. */

@@ -86,7 +86,8 @@ async function sweepSnapshots(
   await mapBounded(aside, REMOVALS_AT_ONCE, async one => {
     try {
       if (kept === undefined || kept.has(one.item.id)) return await putBack(one, options.layout);
-      swept.freed += await removeAside(one, options);
+      const freed = await removeAside(one, options);
+      swept.freed += freed;
       swept.count += 1;
     } catch (error) {
       note(error);
