@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import type { Server } from 'node:http';
+import type { CacheOptions } from './config/cache.ts';
 import type { Options } from './config/options.ts';
 import { packageVersion } from './config/version.ts';
 import { type Core, cacheLimitsOf, createCore } from './core.ts';
@@ -9,12 +10,10 @@ import { systemClock as clock } from './domain/clock.ts';
 import type { EventBus } from './domain/events.ts';
 import type { ModelUri } from './domain/model-uri.ts';
 import type { Outcome } from './domain/outcome.ts';
-import { scopeOf } from './domain/scope.ts';
 import { createHttpApp } from './http/app.ts';
 import { createHttpServer } from './http/server.ts';
 import { Scrubber } from './reload/scrubber.ts';
-import { NO_DEMAND } from './store/collector.ts';
-import { Store } from './store/store.ts';
+import { type CollectedOnce, collectCache } from './store/collect-once.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 
 const IDLE_CHECK_MS = 20;
@@ -125,20 +124,12 @@ export async function fetchOnce(
   }
 }
 
-/** One collection without a server; `isDry` only plans it. `ownerPid` is of a living process that owns the cache instead. */
-export async function collectOnce(options: Options, isDry: boolean, events: EventBus) {
-  const { registryUri, workspace } = options.mlflow;
-  const own = scopeOf(registryUri, workspace, null);
-  const store = await Store.open(options.cacheDir, own, clock, events, cacheLimitsOf(options));
-  try {
-    if (store.problem !== null && !isDry) throw store.problem;
-    const [owner] = await store.ownership.living();
-    const isOwner = await store.ownership.check();
-    const collection = isDry ? await store.collector.foresee() : await store.collector.collect(NO_DEMAND);
-    return { collection, ownerPid: isOwner ? null : (owner?.pid ?? null) };
-  } finally {
-    await store.close();
-  }
+/**
+ * One collection without a server; `isDry` only plans it.
+ * @returns null where there is no cache
+ */
+export async function collectOnce(options: CacheOptions, isDry: boolean): Promise<CollectedOnce | null> {
+  return await collectCache(options.cacheDir, { limits: cacheLimitsOf(options), isDry, clock });
 }
 
 async function stop(server: Server, core: Core, signal: AbortSignal): Promise<boolean> {

@@ -1,3 +1,4 @@
+import type { CacheOptions } from './config/cache.ts';
 import type { Options } from './config/options.ts';
 import { systemClock as clock } from './domain/clock.ts';
 import { SidecarError } from './domain/errors.ts';
@@ -131,7 +132,7 @@ function askedServers(
   };
 }
 
-export function cacheLimitsOf({ cacheMaxBytes, maxStaleS, models }: Options): CacheLimits {
+export function cacheLimitsOf({ cacheMaxBytes, maxStaleS, models }: CacheOptions): CacheLimits {
   return {
     maxBytes: cacheMaxBytes,
     maxStaleMs: maxStaleS * 1_000,

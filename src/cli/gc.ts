@@ -1,32 +1,27 @@
-import type { collectOnce } from '../app.ts';
-import type { Options } from '../config/options.ts';
+import type { CacheOptions } from '../config/cache.ts';
 import { formatBytes } from '../domain/bytes.ts';
-import { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import { oneLine } from '../http/report.ts';
-import { createLogger, streamOf } from '../telemetry/logger.ts';
-import { scrubberOf } from '../telemetry/secrets.ts';
-import { logEvents } from '../telemetry/subscribe.ts';
-import { CommandFailure, type ExitCode } from './failure.ts';
+import type { CollectedOnce } from '../store/collect-once.ts';
+import { CommandFailure, type ExitCode, USAGE } from './failure.ts';
 
-type Collection = Awaited<ReturnType<typeof collectOnce>>['collection'];
+type Collection = NonNullable<CollectedOnce['collection']>;
 type Removal = Collection['plan']['removals'][number];
 
 /** Collects what the cache need not keep, or only says what that would be. */
-export async function gc(options: Options, isDry: boolean): Promise<ExitCode> {
-  const events = new EventBus();
-  // Standard output is for the result.
-  logEvents(events, createLogger(options.logLevel, scrubberOf(options), streamOf(2)));
-  const app = await import('../app.ts');
-  const { collection, ownerPid } = await app.collectOnce(options, isDry, events);
-  if (!isDry && ownerPid !== null) throw ownedBy(ownerPid);
+export async function gc(options: CacheOptions, isDry: boolean): Promise<ExitCode> {
+  const { collectOnce } = await import('../app.ts');
+  const collected = await collectOnce(options, isDry);
+  if (collected === null) throw new CommandFailure(`there is no cache in ${options.cacheDir}.`, USAGE);
+  const { collection, ownerPid } = collected;
+  if (collection === null) throw ownedBy(ownerPid);
   process.stdout.write(`${wordsOf(collection, isDry).map(oneLine).join('\n')}\n`);
   return 0;
 }
 
-function ownedBy(pid: number): CommandFailure {
+function ownedBy(pid: number | null): CommandFailure {
   return new CommandFailure(
-    `nothing was removed: a running process (pid ${pid}) owns this cache and collects by itself, whenever it needs room and every 10 min. Stop it first, or see with --dry-run what would go.`,
+    `nothing was removed: a running process${pid === null ? '' : ` (pid ${pid})`} owns this cache and collects by itself, whenever it needs room and every 10 min. Stop it first, or see with --dry-run what would go.`,
   );
 }
 

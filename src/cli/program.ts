@@ -1,10 +1,11 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { COLLECT_OPTIONS, loadCacheDir, loadCacheOptions, VERIFY_OPTIONS } from '../config/cache.ts';
 import { packageVersion } from '../config/version.ts';
 import { SidecarError } from '../domain/errors.ts';
 import { type ModelUri, parseModelUri } from '../domain/model-uri.ts';
 import { sidecarOf } from './client.ts';
 import { type ExitCode, USAGE } from './failure.ts';
-import { addOptionFlags, type Env, optionsOf } from './option-flags.ts';
+import { addOptionFlags, cacheOptionsOf, type Env, optionsOf } from './option-flags.ts';
 
 const CLIENT_HELP = `
 Environment: SIDECAR_URL, and SIDECAR_TOKEN or SIDECAR_TOKEN_FILE where the sidecar asks for a token.`;
@@ -26,6 +27,10 @@ What is damaged is moved to state/quarantine in the cache, so that nobody gets i
 still there is made anew from that; the next reload fetches the others again.
 
 Exit codes: 0 all is well, 1 something is damaged, or it failed, 2 usage or configuration.`;
+
+const GC_HELP = `
+Give it what the sidecar on this cache is given: what it may hold, its models, and for how long they are good.
+${EXIT_CODES}`;
 
 /** Runs one command line and gives its exit code. Words for the user go to the streams. */
 export async function run(args: readonly string[], env: Env): Promise<ExitCode> {
@@ -142,12 +147,11 @@ function addVerify(program: Command, env: Env, finish: Finish): void {
   const command = program
     .command('verify')
     .description('check every file of the cache, also of a running sidecar, and take away what is damaged');
-  addOptionFlags(command);
+  addOptionFlags(command, VERIFY_OPTIONS);
   command.addHelpText('after', VERIFY_HELP).action(async () => {
-    const { options, warnings } = optionsOf(command, env);
-    for (const warning of warnings) process.stderr.write(`${warning}\n`);
+    const cacheDir = cacheOptionsOf(command, env, loadCacheDir);
     const { verify } = await import('./verify.ts');
-    finish(await verify(options.cacheDir));
+    finish(await verify(cacheDir));
   });
 }
 
@@ -156,10 +160,9 @@ function addGc(program: Command, env: Env, finish: Finish): void {
     .command('gc')
     .description('remove from the cache what need not be kept, where no running sidecar owns it')
     .option('--dry-run', 'only say what would go; beside a running sidecar, too');
-  addOptionFlags(command);
-  command.addHelpText('after', EXIT_CODES).action(async ({ dryRun }: { dryRun?: true }) => {
-    const { options, warnings } = optionsOf(command, env);
-    for (const warning of warnings) process.stderr.write(`${warning}\n`);
+  addOptionFlags(command, COLLECT_OPTIONS);
+  command.addHelpText('after', GC_HELP).action(async ({ dryRun }: { dryRun?: true }) => {
+    const options = cacheOptionsOf(command, env, loadCacheOptions);
     const { gc } = await import('./gc.ts');
     finish(await gc(options, dryRun ?? false));
   });

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { formatBytes } from '../domain/bytes.ts';
 import { BREAKER_STATES } from '../domain/outcome.ts';
 import { oneLine } from '../http/report.ts';
 import { type Answer, ask, parsed, problemOf, type Sidecar } from './client.ts';
@@ -7,7 +8,7 @@ import { CommandFailure, type ExitCode } from './failure.ts';
 /** It waits for neither MLflow nor the disk. */
 const TIMEOUT_MS = 5_000;
 
-/** What the summary shows of `GET /v1/status`. */
+/** What the summary shows of `GET /v1/status`; older releases do not tell all of it. */
 const StatusSchema = z.object({
   version: z.string(),
   uptime_s: z.number(),
@@ -16,6 +17,7 @@ const StatusSchema = z.object({
     last_success_at: z.number().nullable(),
     last_error: z.string().nullable(),
     slow: z.boolean(),
+    health: z.object({ ok: z.boolean(), at: z.number(), error: z.string().nullable() }).nullish(),
   }),
   breakers: z.array(
     z.object({
@@ -32,6 +34,10 @@ const StatusSchema = z.object({
     usable: z.boolean(),
     problem: z.string().nullable(),
     bytes: z.number(),
+    max_bytes: z.number().optional(),
+    used_bytes: z.number().nullish(),
+    free_bytes: z.number().nullish(),
+    scrub: z.object({ last_finished_at: z.number(), damaged: z.number() }).nullish(),
   }),
 });
 
@@ -98,7 +104,7 @@ function summary(
     `mlflow-sidecar ${version} at ${url}, up for ${ago(uptime_s)}`,
     `MLflow: ${mlflow.uri}: ${healthOf(mlflow)}`,
     ...breakers.filter(({ state }) => state !== 'closed').map(breakerLine),
-    `Cache: ${cache.dir}: ${cache.usable ? `${(cache.bytes / 2 ** 20).toFixed(1)} MiB` : `does not work: ${cache.problem ?? ''}`}`,
+    `Cache: ${cache.dir}: ${[...stateOf(cache), ...scrubOf(cache)].join('; ')}`,
     refs.length === 0 ? 'Models: none cached' : 'Models:',
     ...refs.map(ref => `  ${refLine(ref)}`),
   ]
@@ -106,12 +112,31 @@ function summary(
     .join('\n');
 }
 
-function healthOf({ last_success_at: success, last_error: error, slow }: Status['mlflow']): string {
-  const seen =
-    success === null ? 'has not answered yet' : `answered ${ago(Date.now() / 1_000 - success)} ago`;
-  return [seen, ...(slow ? ['slow lately'] : []), ...(error === null ? [] : [`last error: ${error}`])].join(
-    '; ',
-  );
+function healthOf({ last_success_at: success, last_error: error, slow, health }: Status['mlflow']): string {
+  const seen = success === null ? 'has not answered yet' : `answered ${since(success)}`;
+  // It is asked beside a question only.
+  const said =
+    health == null ? [] : [`/health ${since(health.at)}: ${health.ok ? 'ok' : (health.error ?? 'not ok')}`];
+  const failed = error === null ? [] : [`last error: ${error}`];
+  return [seen, ...(slow ? ['slow lately'] : []), ...said, ...failed].join('; ');
+}
+
+function stateOf(cache: Status['cache']): readonly string[] {
+  const { usable, problem, bytes, max_bytes: max, used_bytes: used, free_bytes: free } = cache;
+  // It is counted before the first download, not at the start.
+  const held = used == null ? 'may hold' : `holds ${formatBytes(used)} of`;
+  return [
+    usable ? `${formatBytes(bytes)} published` : `does not work: ${problem ?? ''}`,
+    ...(max === undefined ? [] : [`${held} ${formatBytes(max)}`]),
+    ...(free == null ? [] : [`${formatBytes(free)} free on its disk`]),
+  ];
+}
+
+function scrubOf({ scrub }: Status['cache']): readonly string[] {
+  if (scrub === undefined) return [];
+  if (scrub === null) return ['not verified yet'];
+  const { last_finished_at: at, damaged } = scrub;
+  return [`verified ${since(at)}, damaged: ${damaged}`];
 }
 
 function breakerLine({
@@ -140,6 +165,11 @@ function refLine({ model_uri, version, resolved_version, path, age_s, last_outco
   const last = last_outcome === null ? [] : [`last ${last_outcome.status}`];
   const why = last_outcome?.warning == null ? [] : [last_outcome.warning.message];
   return `${model_uri}: ${[given, ...newer, ...age, ...last, ...why].join('; ')}`;
+}
+
+/** @param at seconds since 1970 */
+function since(at: number): string {
+  return `${ago(Date.now() / 1_000 - at)} ago`;
 }
 
 function ago(seconds: number): string {

@@ -1,12 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { isAbsolute, join } from 'node:path';
 import { errnoOf } from '../domain/errors.ts';
+import { cacheDirOf, type Read, readerOf } from './cache.ts';
 import { crossCheck } from './checks.ts';
-import type { Fault } from './faults.ts';
-import { readConfigFile } from './file.ts';
 import type { MlflowOptions, Options, Secret } from './options.ts';
-import { Reader, type Sources } from './reader.ts';
+import type { Reader, Sources } from './reader.ts';
 import type { OptionSpec } from './spec.ts';
 import { OPTIONS } from './table.ts';
 import type { Upstream } from './upstream.ts';
@@ -16,21 +13,15 @@ import { unknownVariables } from './variables.ts';
 const MAX_TRY_S = 5;
 const MAX_ATTEMPTS = 3;
 
-export type Loaded = {
-  readonly warnings: readonly string[];
+export type Loaded = Read<Options> & {
   /** Whether the cache directory was set, and is not the default. */
   readonly namesCache: boolean;
-} & (
-  | { readonly options: Options; readonly faults: null }
-  | { readonly options: null; readonly faults: readonly Fault[] }
-);
+};
 
 /** Flags over environment over YAML file. Gives the options, or everything that is wrong with them. */
 export function loadOptions(sources: Sources): Loaded {
   const warnings = unknownVariables(sources.env);
-  const reader = new Reader(sources);
-  const path = reader.get(OPTIONS.config);
-  if (path !== null) reader.useFile(path, readConfigFile(path, reader.nameOf(OPTIONS.config)));
+  const reader = readerOf(sources);
   const tracking = reader.get(OPTIONS.trackingUri);
   if (tracking === null && reader.areSound(OPTIONS.trackingUri)) {
     reader.fault(OPTIONS.trackingUri, 'must be set to MLflow’s address, such as http://mlflow:5000.');
@@ -50,7 +41,7 @@ function readOptions(reader: Reader, sources: Sources, tracking: Upstream): Opti
     token: readToken(reader),
     allowedHosts: reader.get(OPTIONS.allowedHosts),
     allow: reader.get(OPTIONS.allow),
-    cacheDir: reader.get(OPTIONS.cacheDir) ?? defaultCacheDir(reader, sources.env),
+    cacheDir: cacheDirOf(reader, sources.env),
     cacheMaxBytes: reader.get(OPTIONS.cacheMaxBytes),
     models: reader.get(OPTIONS.models),
     reloadDeadlineS: reader.get(OPTIONS.reloadDeadlineS),
@@ -129,16 +120,4 @@ function readToken(reader: Reader): string | null {
     reader.fault(OPTIONS.tokenFile, `cannot be read (${errnoOf(error)}).`);
   }
   return null;
-}
-
-function defaultCacheDir(reader: Reader, env: Sources['env']): string {
-  const { XDG_CACHE_HOME: xdg = '', HOME: home = '' } = env;
-  // The specification has a relative path ignored.
-  if (isAbsolute(xdg)) return join(xdg, 'mlflow-sidecar');
-  try {
-    return join(isAbsolute(home) ? home : homedir(), '.cache', 'mlflow-sidecar');
-  } catch {
-    reader.fault(OPTIONS.cacheDir, 'must be set, since this user has no home directory.');
-    return '';
-  }
 }

@@ -45,7 +45,7 @@ export class Usage {
 
   /** Of all snapshots. */
   async all(): Promise<ReadonlyMap<string, number>> {
-    const names = await readdir(this.#dir);
+    const names = await ifAbsent([], readdir(this.#dir));
     const times = await mapBounded(names, READS_AT_ONCE, name => this.lastOf(name));
     return new Map(names.map((name, index) => [name, times[index] ?? 0]));
   }

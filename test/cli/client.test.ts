@@ -145,12 +145,16 @@ describe('status', () => {
       problem: null,
       models: 1,
       bytes: 3 * 2 ** 20,
-      max_bytes: 1e9,
-      used_bytes: 96_636,
-      free_bytes: null,
     },
     models: [],
   };
+  /** What an older release does not tell. */
+  const FULL = {
+    ...STATUS,
+    mlflow: { ...STATUS.mlflow, health: null },
+    cache: { ...STATUS.cache, max_bytes: 20 * 2 ** 30, used_bytes: null, free_bytes: null, scrub: null },
+  };
+  const agoS = (seconds: number) => Date.now() / 1_000 - seconds;
   const REF = {
     model_uri: 'models:/a/Production',
     version: '1',
@@ -178,11 +182,50 @@ describe('status', () => {
       'MLflow: http://mlflow:5000: has not answered yet; slow lately; last error: refused [31mred',
       'Breaker: registry a:1 is open: left alone, the next trial in 42 s; 5 failures in a row; last failure: Refused.',
       'Breaker: artifacts c:3 is half-open: the next request is a trial; 6 failures in a row',
-      'Cache: /cache: 3.0 MiB',
+      'Cache: /cache: 3.0 MiB published',
       'Models:',
       '  models:/a/Production: version 1 -> /cache/x; version 2 is wanted; confirmed 2 h ago; last stale; Too slow.',
       '',
     ]);
+  });
+
+  const lineOf = (stdout: string, start: string) => stdout.split('\n').find(line => line.startsWith(start));
+
+  test('says how full the cache is, what the last verification found, and how MLflow says that it is', async () => {
+    const { url } = await answers([], {
+      ...FULL,
+      mlflow: {
+        ...FULL.mlflow,
+        last_success_at: agoS(3_600 * 3),
+        last_error: null,
+        slow: false,
+        health: { ok: true, at: agoS(600), latency_ms: 3, error: null },
+      },
+      cache: {
+        ...FULL.cache,
+        used_bytes: 5 * 2 ** 30,
+        free_bytes: 100 * 2 ** 30,
+        scrub: { last_finished_at: agoS(3_600 * 5), files: 9, damaged: 2 },
+      },
+    });
+    const { code, stdout } = await run(['status'], { SIDECAR_URL: url });
+    expect(code).toBe(0);
+    expect(lineOf(stdout, 'MLflow:')).toBe(
+      'MLflow: http://mlflow:5000: answered 3 h ago; /health 10 min ago: ok',
+    );
+    expect(lineOf(stdout, 'Cache:')).toBe(
+      'Cache: /cache: 3.0 MiB published; holds 5.0 GiB of 20 GiB; 100 GiB free on its disk; verified 5 h ago, damaged: 2',
+    );
+  });
+
+  test('before anything was counted or verified it says so; a sick MLflow’s own words are told', async () => {
+    const health = { ok: false, at: agoS(600), latency_ms: 3, error: 'HTTP 503' };
+    const { url } = await answers([], { ...FULL, mlflow: { ...FULL.mlflow, health } });
+    const { stdout } = await run(['status'], { SIDECAR_URL: url });
+    expect(lineOf(stdout, 'Cache:')).toBe(
+      'Cache: /cache: 3.0 MiB published; may hold 20 GiB; not verified yet',
+    );
+    expect(lineOf(stdout, 'MLflow:')).toContain('; /health 10 min ago: HTTP 503; last error: refused');
   });
 
   test('an empty cache, and one that does not work, are told', async () => {
