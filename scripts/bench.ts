@@ -1,6 +1,7 @@
 // How quick the sidecar is, beside what everybody has: in pairs, one after the other in one run, so that a busy machine slows down both.
 // Prints a table and writes it as JSON. `npm run bench -- files ranges` runs only those.
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { exitOnSignals } from '../test/support/at-exit.ts';
@@ -30,7 +31,8 @@ async function bench(wanted: readonly string[]): Promise<boolean> {
       verdicts.push({ name, what: 'not begun in time', value: Number.NaN, limit: 0, unit: '', ok: false });
       continue;
     }
-    console.log(`▸ ${name} …`);
+    // Pairs bear a busy machine; what is compared with nothing does not.
+    console.log(`▸ ${name} … (load ${loadavg()[0]?.toFixed(1)} on ${availableParallelism()} cores)`);
     const found = (await CASES[name]?.({ upstream, dir })) ?? [];
     for (const { what, value, unit } of found) console.log(`  ${what}: ${value.toFixed(2)} ${unit}`);
     verdicts.push(...found);
