@@ -69,6 +69,8 @@ function notMlflow(what: string, response: UpstreamResponse, text: string): Side
     `${what}: HTTP ${status}, but the answer is not MLflow's JSON: "${start}".`,
     {
       hint: 'Check that MLFLOW_TRACKING_URI is the address of MLflow itself, with its path prefix if it has one.',
+      // A 400 or 404 is about the question, whoever on the way says it.
+      serverFault: status < 400,
     },
   );
 }

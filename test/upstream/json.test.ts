@@ -103,6 +103,16 @@ describe('what is no answer of MLflow’s has its code and says what it was', ()
     await expect(answered(answer)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
 
+  test.each([
+    [200, true],
+    [204, true],
+    [400, false],
+    [404, false],
+  ])('a %d that is not MLflow’s speaks against the server: %s', async (status, serverFault) => {
+    const body = status === 204 ? '' : PAGE;
+    await expect(answered({ status, headers: HTML, body })).rejects.toMatchObject({ serverFault });
+  });
+
   test('the refusal of a Host names --allowed-hosts', async () => {
     const body = 'Invalid Host header - possible DNS rebinding attack detected';
     await expect(answered({ status: 403, body })).rejects.toMatchObject({
