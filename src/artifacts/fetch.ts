@@ -130,7 +130,7 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
     }
   };
   const taken = await retry(FILE_PLAN, hooksFor(file, options, call), call.signal, signal =>
-    slots.use(signal, () => pastBreaker(file.source.breaker, options.floor, signal, fetchBody)),
+    pastBreaker(slots, file.source.breaker, options.floor, signal, fetchBody),
   );
   // The disk works while the slot is another file's.
   return taken instanceof Uint8Array ? await intake.takeBytes(taken) : taken;

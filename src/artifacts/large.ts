@@ -162,10 +162,8 @@ async function opened(
   use: (found: OpenFile) => Promise<void>,
 ): Promise<void> {
   const { listed, limits } = file;
-  await file.slots.use(call.signal, () =>
-    pastBreaker(listed.source.breaker, limits, call.signal, (signal, watch) =>
-      openedInSlot(file, { ...call, signal }, wanted, found => use({ ...found, body: watch(found.body) })),
-    ),
+  await pastBreaker(file.slots, listed.source.breaker, limits, call.signal, (signal, watch) =>
+    openedInSlot(file, { ...call, signal }, wanted, found => use({ ...found, body: watch(found.body) })),
   );
 }
 

@@ -1,32 +1,48 @@
 import { SidecarError } from '../domain/errors.ts';
+import { untilAborted, within } from '../policy/abort.ts';
 import type { Breaker, Trial } from '../policy/breaker.ts';
+import type { Slots } from '../policy/fair-limit.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 
 /** A file may take hours; whether its server is well shows sooner. */
 const TRIAL_MS = 30_000;
+/** What came late for that is looked at again so often. */
+const AGAIN_MS = 1_000;
 
 type Body = AsyncIterable<Uint8Array>;
 
 type Fetch<T> = (signal: AbortSignal, watch: (body: Body) => Body) => Promise<T>;
 
 /**
- * Fetches one file, or a part of it, past the breaker of its server; call it when the request is about to leave.
+ * Fetches one file, or a part of it, in a slot and past the breaker of its server. Where another's trial is under way it
+ * waits for that one, without a slot: refused, it would end its run, and with it perhaps the trial.
  * @param breaker none for local files
  * @throws SidecarError `circuit_open`, or what `fetch` throws
  */
 export async function pastBreaker<T>(
+  slots: Slots,
   breaker: Breaker | undefined,
   floor: FloorLimits,
   signal: AbortSignal,
   fetch: Fetch<T>,
 ): Promise<T> {
-  if (breaker === undefined) return await fetch(signal, body => body);
-  return await breaker.run(signal, trial => onTrial(trial, floor, signal, fetch));
+  if (breaker === undefined) return await slots.use(signal, () => fetch(signal, body => body));
+  // By then a trial has been decided, or the floor has ended it.
+  const waitUntil = performance.now() + TRIAL_MS + floor.windowS * 1_000;
+  for (;;) {
+    const msLeft = waitUntil - performance.now();
+    if (breaker.trial !== null) await untilAborted(within(msLeft, breaker.trial), signal);
+    const done = await slots.use(signal, async () => {
+      if (breaker.trial !== null && msLeft > 0) return null;
+      return { value: await breaker.run(signal, trial => onTrial(trial, floor, signal, fetch)) };
+    });
+    if (done !== null) return done.value;
+  }
 }
 
 /**
- * Fetches one file; where it is a breaker's trial, that is decided within 30 s: no byte is a failure, as much as the
- * progress floor asks for a success. What lies between them ends with the file, or at the floor.
+ * Fetches one file; where it is a breaker's trial, no byte within 30 s is a failure, and from then on as much as the
+ * progress floor asks for in 30 s is a success. What lies between them ends with the file, or at the floor.
  * @throws SidecarError `artifact_timeout` where a trial brought no byte
  */
 export async function onTrial<T>(
@@ -41,6 +57,7 @@ export async function onTrial<T>(
   const decide = () => {
     if (bytes === 0) tooLate.abort(nothingCame());
     else if (bytes >= (bytesPerSecond * TRIAL_MS) / 1_000) trial.succeeded();
+    else timer = setTimeout(decide, AGAIN_MS);
   };
   async function* counted(body: Body): AsyncGenerator<Uint8Array> {
     for await (const chunk of body) {
@@ -48,7 +65,7 @@ export async function onTrial<T>(
       yield chunk;
     }
   }
-  const timer = setTimeout(decide, TRIAL_MS);
+  let timer = setTimeout(decide, TRIAL_MS);
   try {
     return await fetch(AbortSignal.any([signal, tooLate.signal]), counted);
   } finally {

@@ -125,6 +125,10 @@ export class EventBus {
     this.#listeners.add(listener);
   }
 
+  unsubscribe(listener: Listener): void {
+    this.#listeners.delete(listener);
+  }
+
   emit(event: SidecarEvent): void {
     for (const listener of this.#listeners) listener(event);
   }

@@ -49,6 +49,7 @@ export class Breaker {
   #circuit: Circuit = INITIAL;
   #opening = new AbortController();
   #lastFailure: string | null = null;
+  #trial: PromiseWithResolvers<void> | null = null;
 
   constructor(options: BreakerOptions) {
     this.#options = options;
@@ -85,6 +86,11 @@ export class Breaker {
   /** Aborts when it opens next: whoever waits to try again need wait no longer. */
   get opening(): AbortSignal {
     return this.#opening.signal;
+  }
+
+  /** Resolves when the trial under way has ended or was decided; null where none is. */
+  get trial(): Promise<void> | null {
+    return this.#trial?.promise ?? null;
   }
 
   /** Why a request would be refused now; null where it would be let through. */
@@ -156,6 +162,9 @@ export class Breaker {
   #become(circuit: Circuit, reason: string | null): void {
     const from = this.#circuit.state;
     this.#circuit = circuit;
+    const isOnTrial = circuit.state === 'half-open' && circuit.hasTrial;
+    if (!isOnTrial) this.#trial?.resolve();
+    this.#trial = isOnTrial ? (this.#trial ?? Promise.withResolvers()) : null;
     if (circuit.state === from) return;
     if (circuit.state === 'closed') this.#gate.close();
     if (circuit.state === 'open') {

@@ -83,11 +83,13 @@ async function pause(
 
 function waitBeforeNext(
   plan: RetryPlan,
-  hooks: Pick<RetryHooks, 'breaker' | 'isTransient'>,
+  hooks: Pick<RetryHooks, 'breaker' | 'isTransient' | 'passesByItself'>,
   attempt: number,
   error: SidecarError,
 ): number | null {
-  const isRefused = (hooks.breaker?.refusal() ?? null) !== null;
+  // Who asks the breaker by itself may wait for a trial's end.
+  const isWaitedFor = hooks.passesByItself === true && (hooks.breaker?.trial ?? null) !== null;
+  const isRefused = !isWaitedFor && (hooks.breaker?.refusal() ?? null) !== null;
   if (isRefused || attempt >= plan.attempts || !hooks.isTransient(error)) return null;
   return backoffMs(attempt, Math.random(), error.retryAfterS);
 }

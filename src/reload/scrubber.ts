@@ -1,6 +1,6 @@
 import type { Clock } from '../domain/clock.ts';
 import { toSidecarError } from '../domain/errors.ts';
-import type { EventBus } from '../domain/events.ts';
+import type { EventBus, SidecarEvent } from '../domain/events.ts';
 import type { ModelUri } from '../domain/model-uri.ts';
 import { within } from '../policy/abort.ts';
 import type { Cache } from '../store/cache.ts';
@@ -50,6 +50,7 @@ export class Scrubber {
   readonly #stopping = new AbortController();
   readonly #startedAt: number;
   readonly #repair: Repair;
+  readonly #heard = (event: SidecarEvent) => this.#repair.heard(event);
   #begunAt: number | null = null;
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> = Promise.resolve();
@@ -57,7 +58,8 @@ export class Scrubber {
   constructor(options: ScrubberOptions) {
     this.#options = options;
     this.#startedAt = options.clock.monotonic();
-    this.#repair = new Repair(options.reloader);
+    this.#repair = new Repair(options.reloader, options.clock);
+    options.events.subscribe(this.#heard);
   }
 
   start(): void {
@@ -67,6 +69,7 @@ export class Scrubber {
   }
 
   async stop(): Promise<void> {
+    this.#options.events.unsubscribe(this.#heard);
     this.#stopping.abort(new Error('The sidecar is stopping.'));
     if (this.#timer !== null) clearTimeout(this.#timer);
     await within(STOP_MS, this.#running);

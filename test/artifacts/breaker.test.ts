@@ -84,3 +84,26 @@ test('the progress floor is one failure, however many files it ends', async () =
   await expect(fetching).rejects.toMatchObject({ code: 'artifact_timeout' });
   expect(breaker).toMatchObject({ state: 'closed', failures: 1 });
 });
+
+test('while one file is the trial the others of its run wait for it', async () => {
+  const { upstream, source, breaker, clock, fetchModel } = await artifacts({ kind: 'status', status: 503 });
+  await expect(fetchModel()).rejects.toThrow();
+  await upstream.clearFaults();
+  clock.advance(60_000);
+  const before = upstream.requests.length;
+  const done = await fetchAll(listedFiles(source, Object.keys(FILES)), fetchOptions(), call());
+  expect(done.map(({ path }) => path).toSorted()).toEqual(['MLmodel', 'a', 'b']);
+  expect(upstream.requests.length - before).toBe(3);
+  expect(breaker.state).toBe('closed');
+});
+
+test('files that wait for a trial that fails are refused, and nobody is asked for them', async () => {
+  const { upstream, source, breaker, clock, fetchModel } = await artifacts({ kind: 'status', status: 503 });
+  await expect(fetchModel()).rejects.toThrow();
+  clock.advance(60_000);
+  const before = upstream.requests.length;
+  const failing = fetchAll(listedFiles(source, Object.keys(FILES)), fetchOptions(), call());
+  await expect(failing).rejects.toMatchObject({ code: 'mlflow_error' });
+  expect(upstream.requests.length - before).toBe(1);
+  expect(breaker.state).toBe('open');
+});

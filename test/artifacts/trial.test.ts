@@ -13,8 +13,9 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** Gives `chunk` bytes a second for so many seconds. */
-async function* body(chunk: number, seconds: number): AsyncGenerator<Uint8Array> {
+/** Gives `chunk` bytes a second for so many seconds, from `afterS` on. */
+async function* body(chunk: number, seconds: number, afterS: number): AsyncGenerator<Uint8Array> {
+  await new Promise(resolve => setTimeout(resolve, afterS * 1_000));
   for (let n = 0; n < seconds; n++) {
     await new Promise(resolve => setTimeout(resolve, 1_000));
     yield new Uint8Array(chunk);
@@ -22,7 +23,7 @@ async function* body(chunk: number, seconds: number): AsyncGenerator<Uint8Array>
 }
 
 /** Downloads it as a trial; when it was decided, in seconds, and how much came. */
-async function trialOf(chunk: number, seconds: number) {
+async function trialOf(chunk: number, seconds: number, afterS = 0) {
   const startedAt = Date.now();
   const succeeded = vi.fn();
   let decidedS: number | null = null;
@@ -34,7 +35,7 @@ async function trialOf(chunk: number, seconds: number) {
   };
   let bytes = 0;
   const downloading = onTrial(trial, FLOOR, forever, async (_, watch) => {
-    for await (const part of watch(body(chunk, seconds))) bytes += part.byteLength;
+    for await (const part of watch(body(chunk, seconds, afterS))) bytes += part.byteLength;
     return bytes;
   });
   const [result] = await Promise.all([downloading, vi.runAllTimersAsync()]);
@@ -53,6 +54,10 @@ test('a file below the floor is no success at 30 s', async () => {
   expect(await trialOf(500, 40)).toEqual({ result: 20_000, decidedS: null, calls: 0 });
 });
 
+test('a file that came late is looked at again until it has brought the share of 30 s', async () => {
+  expect(await trialOf(12_000, 100, 28)).toEqual({ result: 1_200_000, decidedS: 32, calls: 1 });
+});
+
 test('where no byte came within 30 s it ends with artifact_timeout, which counts against the server', async () => {
   const trial = { succeeded: vi.fn() };
   const waiting = onTrial(
@@ -69,7 +74,7 @@ test('where no byte came within 30 s it ends with artifact_timeout, which counts
 });
 
 test('what is no trial is neither watched nor timed', async () => {
-  const source = body(1, 1);
+  const source = body(1, 1, 0);
   const fetch = vi.fn(async (signal: AbortSignal, watch: (b: typeof source) => unknown) => [
     signal,
     watch(source),

@@ -99,7 +99,7 @@ test.each([
   ['429', { status: 429 }, 1],
   ['500', { status: 500 }, 1],
   ['a page with 200', { body: '<p>hello' }, 1],
-  ['a page with 404', { status: 404, body: '<p>hello' }, 1],
+  ['a page with 404', { status: 404, body: '<p>hello' }, 0],
   ['a redirect', { status: 302 }, 1],
   ['401', { status: 401 }, 0],
   ['403', { status: 403 }, 0],

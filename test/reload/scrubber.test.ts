@@ -9,7 +9,7 @@ import { formatModelUri, type ModelUri, parseModelUri } from '../../src/domain/m
 import { scopeOf } from '../../src/domain/scope.ts';
 import { msToNextPass, Scrubber } from '../../src/reload/scrubber.ts';
 import { Cache } from '../../src/store/cache.ts';
-import { VERSION } from './support.ts';
+import { ManualClock, VERSION } from './support.ts';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -89,6 +89,31 @@ test('what is damaged is told, and the sidecar’s own ref fetched again', async
   expect(renewed).toEqual(['models:/churn/Production']);
   expect(store.refs.get(CALLERS, URI).published).toBeNull();
   expect(await readdir(store.layout.snapshots)).toEqual([]);
+});
+
+test('what could not be fetched is fetched as soon as MLflow answers again, until the process ends', async () => {
+  const { store, options, damage } = await filled();
+  await damage();
+  const clock = new ManualClock();
+  let asked = 0;
+  const renew = async () => {
+    asked++;
+    throw new Error('MLflow is down');
+  };
+  const scrubber = new Scrubber({ ...options, clock, reloader: { renew } });
+  await scrubber.pass(store);
+  expect(asked).toBe(1);
+  const back = { name: 'registry', host: 'mlflow', from: 'half-open', to: 'closed', reason: null } as const;
+  const answers = async () => {
+    clock.advance(60_000);
+    options.events.emit({ type: 'breaker_changed', ...back });
+    await new Promise(resolve => setImmediate(resolve));
+  };
+  await answers();
+  expect(asked).toBe(2);
+  await scrubber.stop();
+  await answers();
+  expect(asked).toBe(2);
 });
 
 test('it is slow on purpose', async () => {
