@@ -44,7 +44,7 @@ const RUNS: readonly Run[] = [
 
 function vitest(...files: readonly string[]): Run['work'] {
   return async limit => {
-    const args = [VITEST, 'run', '--project', 'timed', ...files];
+    const args = [VITEST, 'run', ...files];
     const child = spawn(process.execPath, args, {
       env,
       stdio: 'inherit',

@@ -1,4 +1,4 @@
-import { type Shape, THOUSAND } from './content.ts';
+import type { Shape } from './content.ts';
 
 /** How much each run does: seconds of it with every `npm test`, minutes of it with `npm run chaos`. */
 interface Sizes {
@@ -15,11 +15,11 @@ interface Sizes {
 }
 
 const SHORT: Sizes = {
-  random: { kills: 20, lanes: 1, shape: THOUSAND },
+  random: { kills: 20, lanes: 1, shape: { files: 300, bytes: 10 * 1024 } },
   boundaryKills: 5,
   sharedKills: 5,
   failEvery: 3,
-  publishes: 300,
+  publishes: 150,
   readers: 20,
 };
 const LONG: Sizes = {
