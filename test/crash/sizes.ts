@@ -10,6 +10,8 @@ interface Sizes {
   readonly sharedKills: number;
   /** With 3 each of a publish's file operations fails with one of three errors, with 1 with each of them. */
   readonly failEvery: number;
+  /** As `failEvery`, where most of the operations are writes and one is like the other. */
+  readonly failLargeEvery: number;
   readonly publishes: number;
   readonly readers: number;
 }
@@ -19,6 +21,7 @@ const SHORT: Sizes = {
   boundaryKills: 5,
   sharedKills: 5,
   failEvery: 3,
+  failLargeEvery: 5,
   publishes: 150,
   readers: 20,
 };
@@ -27,6 +30,7 @@ const LONG: Sizes = {
   boundaryKills: 50,
   sharedKills: 50,
   failEvery: 1,
+  failLargeEvery: 1,
   publishes: 10_000,
   readers: 100,
 };
