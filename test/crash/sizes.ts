@@ -1,6 +1,6 @@
 import type { Shape } from './content.ts';
 
-/** How much each run does: seconds of it with every `npm test`, minutes of it with `npm run chaos`. */
+/** How much each run does: seconds of it with every `npm test`, a minute or two with `npm run chaos`, the most with a run's name. */
 interface Sizes {
   /** Kills at random moments of a reload, in so many caches at once. */
   readonly random: { readonly kills: number; readonly lanes: number; readonly shape: Shape };
@@ -12,6 +12,8 @@ interface Sizes {
   readonly failEvery: number;
   /** As `failEvery`, where most of the operations are writes and one is like the other. */
   readonly failLargeEvery: number;
+  /** Of ten times the sustainable load. */
+  readonly overloadSeconds: number;
   readonly publishes: number;
   readonly readers: number;
 }
@@ -22,6 +24,7 @@ const SHORT: Sizes = {
   sharedKills: 5,
   failEvery: 3,
   failLargeEvery: 5,
+  overloadSeconds: 12,
   publishes: 150,
   readers: 20,
 };
@@ -31,8 +34,27 @@ const LONG: Sizes = {
   sharedKills: 50,
   failEvery: 1,
   failLargeEvery: 1,
+  overloadSeconds: 600,
   publishes: 10_000,
   readers: 100,
 };
 
-export const SIZES = process.env['CHAOS'] === 'long' ? LONG : SHORT;
+/** All runs together end within a quarter of an hour on two cores. */
+const MIXED: Sizes = {
+  ...LONG,
+  random: { ...LONG.random, kills: 100 },
+  boundaryKills: 10,
+  sharedKills: 20,
+  failEvery: 2,
+  failLargeEvery: 5,
+  overloadSeconds: 60,
+  publishes: 1_000,
+};
+
+function sizes(): Sizes {
+  const chaos = process.env['CHAOS'];
+  if (chaos === 'long') return LONG;
+  return chaos === 'mixed' ? MIXED : SHORT;
+}
+
+export const SIZES = sizes();
