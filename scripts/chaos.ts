@@ -1,4 +1,5 @@
 // The long crash and fault runs. Whatever happens, they end within the limit and leave nothing behind.
+// `npm run chaos -- kill matrix` runs only those, in their full size; without a name all of them run, some in a smaller one.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -18,7 +19,6 @@ const account = join(dir, 'account.jsonl');
 const env = {
   ...process.env,
   TMPDIR: dir,
-  CHAOS: 'long',
   CHAOS_ACCOUNT: account,
   CRASH_SEED: process.env['CRASH_SEED'] ?? String(Date.now() % 1_000_000),
 };
@@ -26,27 +26,31 @@ const env = {
 interface Run {
   readonly title: string;
   /** Ends at once when the limit is reached; rejects where something is not as it should be. */
-  readonly work: (limit: AbortSignal) => Promise<void>;
+  readonly work: (limit: AbortSignal, isAlone: boolean) => Promise<void>;
 }
 
 /** In this order: what takes longest comes last. */
-const RUNS: readonly Run[] = [
-  { title: 'A disk that fills', work: vitest('test/crash/full-disk.test.ts') },
-  {
+const RUNS: Readonly<Record<string, Run>> = {
+  disk: { title: 'A disk that fills', work: vitest('test/crash/full-disk.test.ts') },
+  large: { title: 'A large file that is broken off', work: vitest('test/crash/resume.test.ts') },
+  scrub: { title: 'A thousand damaged files', work: vitest('test/faults/scrub.test.ts') },
+  overload: { title: 'Ten times the sustainable load', work: vitest('test/faults/overload.test.ts') },
+  share: {
     title: 'Two sidecars on a cache',
     work: vitest('test/crash/share.test.ts', 'test/crash/survivor.test.ts'),
   },
-  { title: 'Every file operation fails once', work: vitest('test/crash/inject.test.ts') },
-  { title: 'kill -9 at random moments', work: vitest('test/crash/kill.test.ts') },
-  { title: 'kill -9 at each boundary', work: vitest('test/crash/boundaries.test.ts') },
-  { title: 'Readers through publishes', work: vitest('test/crash/publishes.test.ts') },
-];
+  matrix: { title: 'Everything that MLflow can do wrong', work: vitest('test/faults/matrix.test.ts') },
+  inject: { title: 'Every file operation fails once', work: vitest('test/crash/inject.test.ts') },
+  kill: { title: 'kill -9 at random moments', work: vitest('test/crash/kill.test.ts') },
+  boundaries: { title: 'kill -9 at each boundary', work: vitest('test/crash/boundaries.test.ts') },
+  publishes: { title: 'Readers through publishes', work: vitest('test/crash/publishes.test.ts') },
+};
 
 function vitest(...files: readonly string[]): Run['work'] {
-  return async limit => {
-    const args = [VITEST, 'run', '--project', 'timed', ...files];
+  return async (limit, isAlone) => {
+    const args = [VITEST, 'run', ...files];
     const child = spawn(process.execPath, args, {
-      env,
+      env: { ...env, CHAOS: isAlone ? 'long' : 'mixed' },
       stdio: 'inherit',
       signal: limit,
       killSignal: 'SIGKILL',
@@ -71,14 +75,20 @@ function accounts(): Readonly<Record<string, Readonly<Record<string, number>>>> 
   return sums;
 }
 
-async function runAll(): Promise<boolean> {
+async function runAll(wanted: readonly string[]): Promise<boolean> {
+  const names = wanted.length === 0 ? Object.keys(RUNS) : wanted;
+  const unknown = names.find(name => RUNS[name] === undefined);
+  if (unknown !== undefined) throw new Error(`No run is called ${unknown}: ${Object.keys(RUNS).join(', ')}.`);
   const limit = AbortSignal.timeout(LIMIT_MS);
   const rows: object[] = [];
   let isGood = true;
-  for (const { title, work } of RUNS) {
+  for (const name of names) {
+    const run = RUNS[name];
+    if (run === undefined) continue;
+    const { title, work } = run;
     console.log(`\n── ${title}`);
     const startedAt = performance.now();
-    const result = await work(limit).then(
+    const result = await work(limit, wanted.length > 0).then(
       () => 'ok',
       (error: unknown) => (limit.aborted ? 'cut off at the limit' : String(error)),
     );
@@ -93,10 +103,13 @@ async function runAll(): Promise<boolean> {
 
 exitOnSignals();
 atExit(() => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
-const isGood = await runAll();
+const isGood = await runAll(process.argv.slice(2)).catch((error: unknown) => {
+  console.error(`✖ ${error instanceof Error ? error.message : String(error)}`);
+  process.exit(1);
+});
 console.log(
   isGood
     ? '✅ Nothing torn, nothing lost.'
-    : `✖ See above; "CRASH_SEED=${env.CRASH_SEED} npm run chaos" repeats it.`,
+    : `✖ See above; "CRASH_SEED=${env.CRASH_SEED} npm run chaos", with the same names, repeats it.`,
 );
 process.exit(isGood ? 0 : 1);

@@ -5,7 +5,7 @@ import { bench, build, chaos, demo, lint, vitest } from './lib/commands.mjs';
 import { ensureNode, ensurePackages } from './lib/node.mjs';
 import { ensurePython } from './lib/python.mjs';
 
-const USAGE = 'Usage: node scripts/run.mjs demo | chaos | bench [cases] | test [what vitest takes]';
+const USAGE = 'Usage: node scripts/run.mjs demo | chaos [runs] | bench [cases] | test [what vitest takes]';
 const PYTHONS = {
   demo: ['mlflow-3.17.2'],
   test: ['mlflow-3.17.2', 'mlflow-2.22.5'],
@@ -20,7 +20,7 @@ async function main([command, ...args]) {
   if (PYTHONS[command].length > 0) await ensurePython(PYTHONS[command]);
   await build();
   if (command === 'demo') return demo();
-  if (command === 'chaos') return chaos();
+  if (command === 'chaos') return chaos(args);
   if (command === 'bench') return bench(args);
   if (args.length === 0) await lint();
   return vitest(args);

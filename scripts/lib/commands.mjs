@@ -35,8 +35,8 @@ export function demo() {
   return runOnNode([DEMO]);
 }
 
-export function chaos() {
-  return runOnNode([CHAOS]);
+export function chaos(args) {
+  return runOnNode([CHAOS, ...args]);
 }
 
 export function bench(args) {

@@ -1,23 +1,37 @@
+import { createCipheriv, createHash } from 'node:crypto';
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 
 const IN_FLIGHT = 50;
 
-/** A model's size: how many files of how many bytes. */
+/** A model's size: how many files of how many bytes, and the bytes of one more, if there is one, that may be large. */
 export interface Shape {
   readonly files: number;
   readonly bytes: number;
+  readonly large?: number;
 }
+
+const LARGE = 'large.bin';
 
 export const THOUSAND: Shape = { files: 1_000, bytes: 10 * 1024 };
 
-/** What file `path` of `version` holds: both names and the shape, over and over. */
-export function contentOf(version: string, path: string, { files, bytes }: Shape = THOUSAND): Buffer {
-  return Buffer.alloc(bytes, `version ${version} with ${files} files of ${bytes} bytes: ${path}\n`);
+/** What file `path` of `version` holds: both names and the shape, over and over; in the large one nothing comes again. */
+export function contentOf(version: string, path: string, shape: Shape = THOUSAND): Buffer {
+  const { files, bytes, large = 0 } = shape;
+  if (path === LARGE) return randomContent(version, large);
+  const beside = large === 0 ? '' : ` and ${large} more`;
+  return Buffer.alloc(bytes, `version ${version} with ${files} files of ${bytes} bytes${beside}: ${path}\n`);
 }
 
-export function pathsOf({ files }: Shape): readonly string[] {
-  return ['MLmodel', ...Array.from({ length: files - 1 }, (_, n) => `data/${n % 10}/file-${n}.bin`)];
+/** Bytes that look random, and that the seed gives again. */
+export function randomContent(seed: string, bytes: number): Buffer {
+  const key = createHash('sha256').update(seed).digest();
+  return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(bytes));
+}
+
+export function pathsOf({ files, large = 0 }: Shape): readonly string[] {
+  const others = Array.from({ length: files - 1 }, (_, n) => `data/${n % 10}/file-${n}.bin`);
+  return ['MLmodel', ...others, ...(large === 0 ? [] : [LARGE])];
 }
 
 export function filesOf(version: string, shape: Shape): Readonly<Record<string, Buffer>> {
@@ -58,8 +72,10 @@ export async function readSnapshot(dir: string): Promise<Whole> {
 }
 
 function parse(text: string): Whole | null {
-  const [, version, files, bytes] = /^version (\S+) with (\d+) files of (\d+) bytes/.exec(text) ?? [];
-  return version === undefined ? null : { version, shape: { files: Number(files), bytes: Number(bytes) } };
+  const [, version, files, bytes, large] =
+    /^version (\S+) with (\d+) files of (\d+) bytes(?: and (\d+) more)?/.exec(text) ?? [];
+  if (version === undefined) return null;
+  return { version, shape: { files: Number(files), bytes: Number(bytes), large: Number(large ?? 0) } };
 }
 
 /** The paths of all files below a directory. */

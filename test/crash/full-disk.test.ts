@@ -18,6 +18,7 @@ const SHAPE: Shape = { files: 4, bytes: 512 * 1024 };
 const DISK_BYTES = 32 * 1024 * 1024;
 /** util-linux' programs for namespaces. */
 const [ENTER_NEW, ENTER] = ['unshare', 'nsenter'] as const;
+const ADVICE = `Where "unshare" is missing, install util-linux. Where it is not permitted, run the tests as root, or let users have namespaces: "sysctl -w kernel.unprivileged_userns_clone=1" (Debian), "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0" (Ubuntu), "sysctl -w user.max_user_namespaces=10000" (others). In a container: "--security-opt seccomp=unconfined --cap-add SYS_ADMIN".`;
 const CHUNK = Buffer.alloc(64 * 1024);
 /** The cache directory is tried again every 5 s. */
 const RECOVERY_MS = 7_000;
@@ -50,7 +51,7 @@ class SmallDisk {
     ]);
     if (String(said[0]) !== 'mounted\n') {
       throw new Error(
-        `This test needs "unshare -rm" and "mount -t tmpfs", which are not permitted here: ${String(said[0])}`,
+        `This test mounts a small disk by "unshare -rm" and "mount -t tmpfs", which does not work here: ${String(said[0]).trim()}\n${ADVICE}`,
       );
     }
     return new SmallDisk(dir, holder.pid ?? 0);

@@ -85,7 +85,7 @@ export async function faultsOf(cacheDir: string, pid: number): Promise<readonly 
     try {
       const { version, shape } = await readSnapshot(dir);
       const files = (await filesBelow(dir)).length;
-      if (files !== shape.files) faults.push(`${dir}: ${files} files of ${version}`);
+      if (files !== pathsOf(shape).length) faults.push(`${dir}: ${files} files of ${version}`);
       for (const path of pathsOf(shape)) digests.add(sha256(contentOf(version, path, shape)));
     } catch (error) {
       faults.push(String(error));

@@ -13,10 +13,14 @@ import { SIZES } from './sizes.ts';
 import { type Act, Trouble } from './trouble.ts';
 
 const SHAPE: Shape = { files: 3, bytes: 10 * 1024 };
+/** A beginning of 8 MiB and more is kept when the rest does not come. */
+const WITH_LARGE: Shape = { files: 2, bytes: 1024, large: 20 * 1024 * 1024 };
 const EVERY = /./;
+/** On the large file's way in. */
+const OF_LARGE = /partial/;
 /** What could not be removed stays until the process ends. */
 const REMOVAL = /^(rm|lstat|unlink) tmp\//;
-/** More operations than any publish of three files has. */
+/** More operations than any of these publishes has. */
 const MOST = 1_000;
 /** Some records are saved after the answer. */
 const SETTLES_WITHIN_MS = 1_000;
@@ -39,17 +43,22 @@ interface Scene {
   readonly sidecar: RunningSidecar;
   readonly trouble: Trouble;
   readonly cacheDir: string;
+  readonly shape: Shape;
+  /** The operations that fail. */
+  readonly match: RegExp;
+  /** Of these every so many, each with a publish of its own. */
+  readonly every: number;
   /** What was left before. */
   readonly litter: Set<string>;
 }
 
-async function makeScene(): Promise<Scene> {
+async function makeScene({ shape, match, every }: Pick<Scene, 'shape' | 'match' | 'every'>): Promise<Scene> {
   const cacheDir = await makeCache();
   onTestFinished(() => removeCache(cacheDir));
   const trouble = await Trouble.make();
   const sidecar = await startSidecar({ ...upstream.env, ...trouble.env, SIDECAR_CACHE_DIR: cacheDir });
   onTestFinished(async () => void (await sidecar.stop()));
-  return { sidecar, trouble, cacheDir, litter: new Set() };
+  return { sidecar, trouble, cacheDir, shape, match, every, litter: new Set() };
 }
 
 /** Files in work and open handles. */
@@ -77,10 +86,10 @@ async function leftIn(scene: Scene): Promise<readonly string[]> {
 
 /** One reload of a new version, of which the n-th file operation fails. */
 async function failOnce(scene: Scene, name: string, act: Act, nth: number) {
-  const { sidecar, trouble, cacheDir } = scene;
+  const { sidecar, trouble, cacheDir, shape, match } = scene;
   const uri = `models:/${name}/${REF}`;
-  const wanted = addVersion(upstream, SHAPE, name);
-  await trouble.plan({ match: EVERY, nth, act });
+  const wanted = addVersion(upstream, shape, name);
+  await trouble.plan({ match, nth, act });
   const { outcome } = await reload(sidecar.url, uri);
   const operation = (await trouble.counted())[nth - 1];
   await trouble.clear();
@@ -125,7 +134,7 @@ async function failEach(
   const wrong: string[] = [];
   const outcomes: Record<string, number> = {};
   let failures = 0;
-  for (let nth = from; nth <= MOST; nth += SIZES.failEvery) {
+  for (let nth = from; nth <= MOST; nth += scene.every) {
     const name = nameOf(nth);
     const before = upstream.models.versionsOf(name).length;
     const failed = await failOnce(scene, name, act, nth);
@@ -142,7 +151,7 @@ async function failEach(
 test(
   'ENOSPC, EIO and EROFS at every file operation of a publish: the old version is given, the next reload succeeds',
   async () => {
-    const scene = await makeScene();
+    const scene = await makeScene({ shape: SHAPE, match: EVERY, every: SIZES.failEvery });
     const uri = `models:/warm/${REF}`;
     addVersion(upstream, SHAPE, 'warm');
     expect((await reload(scene.sidecar.url, uri)).outcome).toMatchObject({ status: 'loaded' });
@@ -150,7 +159,7 @@ test(
     const rows: object[] = [];
     const wrong: string[] = [];
     for (const [n, failure] of CODES.entries()) {
-      const from = 1 + (n % SIZES.failEvery);
+      const from = 1 + (n % scene.every);
       const warm = await failEach(scene, failure, from, () => 'warm');
       // Models that were never loaded, of files that are there already.
       const cold = await failEach(scene, failure, from, nth => `cold-${failure[0]}-${nth}`);
@@ -166,6 +175,31 @@ test(
     await account('file operations that failed', { reads: seen.rounds, torn: seen.faults.length });
     expect(wrong).toEqual([]);
     expect(seen.faults).toEqual([]);
+  },
+  LIMIT_MS,
+);
+
+test(
+  'ENOSPC and EIO at each file operation on a large file: the old version is given, the next reload succeeds, nothing is kept',
+  async () => {
+    const scene = await makeScene({ shape: WITH_LARGE, match: OF_LARGE, every: SIZES.failLargeEvery });
+    const uri = `models:/large/${REF}`;
+    addVersion(upstream, WITH_LARGE, 'large');
+    expect((await reload(scene.sidecar.url, uri)).outcome).toMatchObject({ status: 'loaded' });
+    const wrong: string[] = [];
+    for (const [n, failure] of CODES.slice(0, 2).entries()) {
+      const {
+        failures,
+        outcomes,
+        wrong: found,
+      } = await failEach(scene, failure, 1 + (n % scene.every), () => 'large');
+      console.table([{ error: failure[0], failures, ...outcomes, wrong: found.length }]);
+      await account('file operations on a large file that failed', { failures, wrong: found.length });
+      expect(failures).toBeGreaterThan(8);
+      wrong.push(...found);
+    }
+    expect(wrong).toEqual([]);
+    expect(await filesBelow(join(scene.cacheDir, 'v1', 'state', 'partial'))).toEqual([]);
   },
   LIMIT_MS,
 );

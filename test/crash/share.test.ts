@@ -7,11 +7,12 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { reload } from '../faults/harness.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
-import { contentOf, filesBelow, readWhole } from './content.ts';
+import { contentOf, filesBelow, readWhole, type Shape } from './content.ts';
 import { addVersion, faultsOf, makeCache, NAME, REF, refPath, removeCache, startReader } from './harness.ts';
 
 const URI = `models:/${NAME}/${REF}`;
 const NOBODY = 65_534;
+const SHAPE: Shape = { files: 300, bytes: 10 * 1024 };
 
 let upstream: ScriptedMlflow;
 let cacheDir: string;
@@ -19,7 +20,7 @@ let cacheDir: string;
 beforeAll(async () => {
   upstream = await ScriptedMlflow.start();
   cacheDir = await makeCache();
-  addVersion(upstream);
+  addVersion(upstream, SHAPE);
 });
 
 afterAll(async () => {
@@ -38,7 +39,7 @@ test('two sidecars on one cache, reloading in turn and at once: readers see whol
   await reload(one.url, URI);
   const reader = startReader(refPath(cacheDir));
   for (let n = 0; n < 2; n++) {
-    const wanted = addVersion(upstream);
+    const wanted = addVersion(upstream, SHAPE);
     const turn = n % 2 === 0 ? [one, two] : [two, one];
     for (const { url } of turn) {
       const { outcome } = await reload(url, URI, { force: n === 1 });
@@ -46,7 +47,7 @@ test('two sidecars on one cache, reloading in turn and at once: readers see whol
       expect(await readWhole(outcome.path ?? '')).toBe(wanted);
     }
   }
-  const wanted = addVersion(upstream);
+  const wanted = addVersion(upstream, SHAPE);
   const both = await Promise.all([one, two].map(({ url }) => reload(url, URI, { force: true })));
   for (const { outcome } of both) expect(outcome).toMatchObject({ status: 'loaded', version: wanted });
   expect(await readWhole(refPath(cacheDir))).toBe(wanted);
@@ -61,7 +62,7 @@ test('what one of two sidecars confirms, its ref points to, though the other one
   const [one, two] = await Promise.all([start(), start()]);
   const older = String(upstream.models.versionsOf(NAME).length);
   await reload(one.url, URI);
-  const newer = addVersion(upstream);
+  const newer = addVersion(upstream, SHAPE);
   expect((await reload(two.url, URI)).outcome).toMatchObject({ status: 'loaded', version: newer });
   upstream.models.moveStage(NAME, older, REF);
   const { outcome } = await reload(one.url, URI);
@@ -74,11 +75,11 @@ test('SIGTERM in the middle of a download: gone within 5 s, and nothing torn', a
   const sidecar = await start();
   await reload(sidecar.url, URI);
   const before = await readWhole(refPath(cacheDir));
-  addVersion(upstream);
+  addVersion(upstream, SHAPE);
   await upstream.setFault(
     'file',
     { kind: 'silent' },
-    { when: request => request.path.endsWith('/file-500.bin') },
+    { when: request => request.path.endsWith('/file-150.bin') },
   );
   const cut = reload(sidecar.url, URI).catch(() => undefined);
   await delay(1_000);
@@ -94,7 +95,7 @@ test('SIGTERM in the middle of a download: gone within 5 s, and nothing torn', a
 
 test('a second signal ends it at once', async () => {
   const sidecar = await start();
-  addVersion(upstream);
+  addVersion(upstream, SHAPE);
   await upstream.setFault('file', { kind: 'silent' });
   const cut = reload(sidecar.url, URI).catch(() => undefined);
   await delay(500);
@@ -142,7 +143,7 @@ test('another user reads the model through its ref', async () => {
   const options = { ...user, cwd: '/', encoding: 'buffer', maxBuffer: 100_000_000 } as const;
   const last = (await filesBelow(dir)).at(-1) ?? '';
   const { stdout } = await promisify(execFile)('/bin/cat', [join(refPath(cacheDir), last)], options);
-  expect(stdout.equals(contentOf(outcome.version ?? '', last))).toBe(true);
+  expect(stdout.equals(contentOf(outcome.version ?? '', last, SHAPE))).toBe(true);
   const whole = await promisify(execFile)(
     '/bin/sh',
     ['-c', 'cat -- "$0"/* "$0"/data/*/* | wc -c', dir],

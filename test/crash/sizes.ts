@@ -1,6 +1,6 @@
-import { type Shape, THOUSAND } from './content.ts';
+import type { Shape } from './content.ts';
 
-/** How much each run does: seconds of it with every `npm test`, minutes of it with `npm run chaos`. */
+/** How much each run does: seconds of it with every `npm test`, a minute or two with `npm run chaos`, the most with a run's name. */
 interface Sizes {
   /** Kills at random moments of a reload, in so many caches at once. */
   readonly random: { readonly kills: number; readonly lanes: number; readonly shape: Shape };
@@ -10,16 +10,22 @@ interface Sizes {
   readonly sharedKills: number;
   /** With 3 each of a publish's file operations fails with one of three errors, with 1 with each of them. */
   readonly failEvery: number;
+  /** As `failEvery`, where most of the operations are writes and one is like the other. */
+  readonly failLargeEvery: number;
+  /** Of ten times the sustainable load. */
+  readonly overloadSeconds: number;
   readonly publishes: number;
   readonly readers: number;
 }
 
 const SHORT: Sizes = {
-  random: { kills: 20, lanes: 1, shape: THOUSAND },
+  random: { kills: 20, lanes: 1, shape: { files: 300, bytes: 10 * 1024 } },
   boundaryKills: 5,
   sharedKills: 5,
   failEvery: 3,
-  publishes: 300,
+  failLargeEvery: 5,
+  overloadSeconds: 12,
+  publishes: 150,
   readers: 20,
 };
 const LONG: Sizes = {
@@ -27,8 +33,28 @@ const LONG: Sizes = {
   boundaryKills: 50,
   sharedKills: 50,
   failEvery: 1,
+  failLargeEvery: 1,
+  overloadSeconds: 600,
   publishes: 10_000,
   readers: 100,
 };
 
-export const SIZES = process.env['CHAOS'] === 'long' ? LONG : SHORT;
+/** All runs together end within a quarter of an hour on two cores. */
+const MIXED: Sizes = {
+  ...LONG,
+  random: { ...LONG.random, kills: 100 },
+  boundaryKills: 10,
+  sharedKills: 20,
+  failEvery: 2,
+  failLargeEvery: 5,
+  overloadSeconds: 60,
+  publishes: 1_000,
+};
+
+function sizes(): Sizes {
+  const chaos = process.env['CHAOS'];
+  if (chaos === 'long') return LONG;
+  return chaos === 'mixed' ? MIXED : SHORT;
+}
+
+export const SIZES = sizes();

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, type TestContext, test } from 'vitest';
 import { z } from 'zod';
 import { OutcomeSchema } from '../../src/domain/outcome.ts';
 import { type Fault, ScriptedMlflow } from '../support/scripted-mlflow.ts';
@@ -31,12 +31,15 @@ interface Stage {
 }
 
 /** A sidecar that has loaded `warm` v1, over an upstream that is well so far. */
-async function stageOf(env: Readonly<Record<string, string>> = {}): Promise<Stage> {
+async function stageOf(
+  env: Readonly<Record<string, string>> = {},
+  atEnd: TestContext['onTestFinished'] = onTestFinished,
+): Promise<Stage> {
   const upstream = await ScriptedMlflow.start();
-  onTestFinished(() => upstream.close());
+  atEnd(() => upstream.close());
   upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-1') });
   const sidecar = await startSidecar({ ...upstream.env, SIDECAR_LOG_LEVEL: 'info', ...env });
-  onTestFinished(async () => void (await sidecar.stop()));
+  atEnd(async () => void (await sidecar.stop()));
   expect((await reload(sidecar.url, WARM)).outcome).toMatchObject({ status: 'loaded', breaker: 'closed' });
   return { upstream, sidecar, url: sidecar.url };
 }
@@ -280,24 +283,6 @@ test('a registry that is left alone stops no download, and an artifact server no
   ]);
 });
 
-test('an artifact server is found to be back by its trial', async () => {
-  const { upstream, url } = await stageOf({ SIDECAR_BREAKER_RESET_S: '1' });
-  upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
-  await upstream.setFault('file', { kind: 'reset' });
-  const before = upstream.counts('route').get('file') ?? 0;
-  // Three files, whose first tries and second ones make five failures.
-  expect((await reload(url, WARM, { deadline_s: 20 })).outcome).toMatchObject({
-    status: 'stale',
-    breaker: 'open',
-  });
-  expect((upstream.counts('route').get('file') ?? 0) - before).toBe(5);
-  await upstream.clearFaults();
-  await delay(1_100);
-  const { outcome } = await reload(url, WARM, { deadline_s: 10 });
-  expect(outcome).toMatchObject({ status: 'loaded', version: '2', breaker: 'closed' });
-  expect(await wrongFiles(outcome.path, modelFiles('warm-2'))).toEqual([]);
-});
-
 const List = z.object({ models: z.array(OutcomeSchema) });
 
 /** Reloads a hundred models that nobody has, in one call. */
@@ -311,48 +296,75 @@ async function reloadHundred(url: string, from: number) {
   return List.parse(await response.json()).models;
 }
 
-test('a storm of 1,000 models at once on a registry that answers 503: 1.2 requests a model at most', async () => {
-  const { upstream, url } = await stageOf();
-  await upstream.setFault('registry', DOWN);
-  const before = upstream.requests.length;
-  const lists = await Promise.all(Array.from({ length: 10 }, (_, n) => reloadHundred(url, n * 100)));
-  const outcomes = lists.flat();
-  const seen = upstream.requests.length - before;
-  console.log(`1,000 models at once: ${seen} requests to MLflow`);
-  expect(seen).toBeLessThanOrEqual(1_200);
-  expect(Math.max(...outcomes.map(({ attempts }) => attempts))).toBeLessThanOrEqual(3);
-  expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 1_000 }, () => 'failed'));
-  // As many as are in flight at once were on their way when it opened.
-  expect(outcomes.filter(({ warning }) => warning?.code === 'circuit_open').length).toBeGreaterThan(900);
-});
+/** At once: most of it is waiting, and none of its limits is narrow. */
+describe.concurrent('with time', () => {
+  test('an artifact server is found to be back by its trial', async ({ onTestFinished: atEnd }) => {
+    const { upstream, url } = await stageOf({ SIDECAR_BREAKER_RESET_S: '1' }, atEnd);
+    upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
+    await upstream.setFault('file', { kind: 'reset' });
+    const before = upstream.counts('route').get('file') ?? 0;
+    // Three files, whose first tries and second ones make five failures.
+    expect((await reload(url, WARM, { deadline_s: 20 })).outcome).toMatchObject({
+      status: 'stale',
+      breaker: 'open',
+    });
+    expect((upstream.counts('route').get('file') ?? 0) - before).toBe(5);
+    await upstream.clearFaults();
+    await delay(1_100);
+    const { outcome } = await reload(url, WARM, { deadline_s: 10 });
+    expect(outcome).toMatchObject({ status: 'loaded', version: '2', breaker: 'closed' });
+    expect(await wrongFiles(outcome.path, modelFiles('warm-2'))).toEqual([]);
+  });
 
-test('a storm of 1,000 callers of one model on a registry that answers 503: a handful of requests', async () => {
-  const { upstream, url } = await stageOf();
-  await upstream.setFault('registry', DOWN);
-  const before = upstream.requests.length;
-  const limit = pLimit(100);
-  const outcomes = await Promise.all(
-    Array.from({ length: 1_000 }, () =>
-      limit(async () => (await reload(url, 'models:/storm/Production', { deadline_s: 30 })).outcome),
-    ),
-  );
-  const seen = upstream.requests.length - before;
-  console.log(`1,000 callers of one model: ${seen} requests to MLflow`);
-  // Five tries that failed, and the health beside the first of them.
-  expect(seen).toBeLessThanOrEqual(6);
-  expect(Math.max(...outcomes.map(({ attempts }) => attempts))).toBeLessThanOrEqual(3);
-});
+  test('a storm of 1,000 models at once on a registry that answers 503: 1.2 requests a model at most', async ({
+    onTestFinished: atEnd,
+  }) => {
+    const { upstream, url } = await stageOf({}, atEnd);
+    await upstream.setFault('registry', DOWN);
+    const before = upstream.requests.length;
+    const lists = await Promise.all(Array.from({ length: 10 }, (_, n) => reloadHundred(url, n * 100)));
+    const outcomes = lists.flat();
+    const seen = upstream.requests.length - before;
+    console.log(`1,000 models at once: ${seen} requests to MLflow`);
+    expect(seen).toBeLessThanOrEqual(1_200);
+    expect(Math.max(...outcomes.map(({ attempts }) => attempts))).toBeLessThanOrEqual(3);
+    expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 1_000 }, () => 'failed'));
+    // As many as are in flight at once were on their way when it opened.
+    expect(outcomes.filter(({ warning }) => warning?.code === 'circuit_open').length).toBeGreaterThan(900);
+  });
 
-test('health is asked beside a question, without a try of its own, and says why', async () => {
-  const { upstream, url } = await stageOf();
-  await delay(10_200);
-  const isQuestion = (request: { readonly url: string }) => request.url !== '/health';
-  await upstream.setFault('registry', { kind: 'silent' }, { when: isQuestion });
-  const before = upstream.counts('route').get('/health') ?? 0;
-  const { outcome, ms } = await reload(url, WARM, { refresh_wait_s: 0.5 });
-  expect(outcome.warning).toMatchObject({ code: 'mlflow_timeout' });
-  expect(outcome.warning?.message).toContain("MLflow's own /health answers");
-  expect(ms).toBeLessThan(500 + GRACE_MS);
-  expect((upstream.counts('route').get('/health') ?? 0) - before).toBe(1);
-  expect((await statusOf(url)).mlflow.health).toMatchObject({ ok: true, error: null });
+  test('a storm of 1,000 callers of one model on a registry that answers 503: a handful of requests', async ({
+    onTestFinished: atEnd,
+  }) => {
+    const { upstream, url } = await stageOf({}, atEnd);
+    await upstream.setFault('registry', DOWN);
+    const before = upstream.requests.length;
+    const limit = pLimit(100);
+    const outcomes = await Promise.all(
+      Array.from({ length: 1_000 }, () =>
+        limit(async () => (await reload(url, 'models:/storm/Production', { deadline_s: 30 })).outcome),
+      ),
+    );
+    const seen = upstream.requests.length - before;
+    console.log(`1,000 callers of one model: ${seen} requests to MLflow`);
+    // Five tries that failed, and the health beside the first of them.
+    expect(seen).toBeLessThanOrEqual(6);
+    expect(Math.max(...outcomes.map(({ attempts }) => attempts))).toBeLessThanOrEqual(3);
+  });
+
+  test('health is asked beside a question, without a try of its own, and says why', async ({
+    onTestFinished: atEnd,
+  }) => {
+    const { upstream, url } = await stageOf({}, atEnd);
+    await delay(10_200);
+    const isQuestion = (request: { readonly url: string }) => request.url !== '/health';
+    await upstream.setFault('registry', { kind: 'silent' }, { when: isQuestion });
+    const before = upstream.counts('route').get('/health') ?? 0;
+    const { outcome, ms } = await reload(url, WARM, { refresh_wait_s: 0.5 });
+    expect(outcome.warning).toMatchObject({ code: 'mlflow_timeout' });
+    expect(outcome.warning?.message).toContain("MLflow's own /health answers");
+    expect(ms).toBeLessThan(500 + GRACE_MS);
+    expect((upstream.counts('route').get('/health') ?? 0) - before).toBe(1);
+    expect((await statusOf(url)).mlflow.health).toMatchObject({ ok: true, error: null });
+  });
 });

@@ -25,6 +25,8 @@ export interface RecordedRequest {
   readonly route: string;
   /** The artifact path, for listings and files; else empty. */
   readonly path: string;
+  /** Of the answer's body, as far as no fault cuts it short. */
+  readonly bytes: number;
 }
 
 export interface FaultScope {
@@ -173,7 +175,12 @@ export class ScriptedMlflow {
 
   #route(req: IncomingMessage, body: string): Routed {
     const url = new URL(req.url ?? '/', 'http://scripted');
-    const recorded = (routeClass: RouteClass, route: string, path: string): RecordedRequest => ({
+    const recorded = (
+      routeClass: RouteClass,
+      route: string,
+      path: string,
+      answer: Answer,
+    ): RecordedRequest => ({
       at: performance.now(),
       method: req.method ?? '',
       url: req.url ?? '',
@@ -181,23 +188,24 @@ export class ScriptedMlflow {
       routeClass,
       route,
       path,
+      bytes: answer.body.length,
     });
     if (url.pathname === ARTIFACTS) {
       const path = url.searchParams.get('path') ?? '';
       const answer = path.split('/').includes('..')
         ? invalid('Invalid path')
         : listingAnswer(this.models, path);
-      return { request: recorded('listing', 'listing', path), answer };
+      return { request: recorded('listing', 'listing', path, answer), answer };
     }
     if (url.pathname.startsWith(`${ARTIFACTS}/`)) {
       const path = decodeURIComponent(url.pathname.slice(ARTIFACTS.length + 1));
       const answer = fileAnswer(this.models, path, req.headers.range ?? '', header(req, 'if-range'));
-      return { request: recorded('file', 'file', path), answer };
+      return { request: recorded('file', 'file', path, answer), answer };
     }
     const found = registryAnswer(this.models, url.pathname, paramsOf(url, body));
     const answer =
       found?.answer ?? text('<!doctype html><title>404 Not Found</title>', 'text/html; charset=utf-8', 404);
-    return { request: recorded('registry', found?.route ?? url.pathname, ''), answer };
+    return { request: recorded('registry', found?.route ?? url.pathname, '', answer), answer };
   }
 }
 

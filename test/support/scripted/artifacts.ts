@@ -28,13 +28,22 @@ function oneLevel(files: ReadonlyMap<string, Buffer>, dir: string): readonly Lis
   return [...entries.values()].toSorted((a, b) => (a.path < b.path ? -1 : 1));
 }
 
+const etags = new WeakMap<Buffer, string>();
+
+/** Of another content another one. */
+function etagOf(content: Buffer): string {
+  const etag = etags.get(content) ?? createHash('md5').update(content).digest('hex');
+  etags.set(content, etag);
+  return etag;
+}
+
 /** The bytes of one file, whole or a range, with the headers that MLflow sends. */
 export function fileAnswer(models: ScriptedModels, path: string, range: string, ifRange: string): Answer {
   const found = models.tree(path);
   const content = found?.tree.files.get(found.rest);
   if (content === undefined)
     return mlflowError(404, 'RESOURCE_DOES_NOT_EXIST', `No such artifact: '${path}'`);
-  const etag = `"${createHash('md5').update(`${path}-${content.length}`).digest('hex')}"`;
+  const etag = `"${etagOf(content)}"`;
   const headers = {
     'content-type': 'application/octet-stream',
     'accept-ranges': 'bytes',

@@ -102,6 +102,11 @@ export class ScriptedModels {
     this.#trees.delete(`0/${runId}/artifacts`);
   }
 
+  /** Other files for a version, at the same place. */
+  replaceFiles({ root }: ScriptedVersion, files: Files): void {
+    this.#trees.set(root, { files: contents(files), listing: {} });
+  }
+
   find(name: string, version: string): ScriptedVersion | undefined {
     return this.#versions.find(other => other.name === name && other.version === version);
   }
