@@ -64,7 +64,8 @@ export class Staging {
 
   /** Makes them blobs for everyone; nothing happens with those that are. */
   async commit(blobs: readonly BlobInfo[]): Promise<void> {
-    while (this.#small.length > 0 || this.#writing !== null) await this.#writeSmall();
+    // Not until nothing is left in memory: another run may go on bringing more for as long as its download takes.
+    while (this.#isPending(blobs)) await this.#writeSmall();
     await forEach(blobs, ({ sha256 }) => this.#commitOne(sha256));
   }
 
@@ -83,6 +84,11 @@ export class Staging {
       await this.blobs.commit(at);
       this.#wanted.delete(sha256);
     });
+  }
+
+  #isPending(blobs: readonly BlobInfo[]): boolean {
+    if (this.#small.length === 0 && this.#writing === null) return false;
+    return blobs.some(({ sha256 }) => this.#wanted.get(sha256)?.at instanceof Uint8Array);
   }
 
   /** Most are new, and a look costs less than a link. */
