@@ -1,12 +1,10 @@
 import { hash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
-import pLimit from 'p-limit';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { BlobInfo, Blobs, StagedBlob } from './blobs.ts';
+import { forEach } from './bulk.ts';
 import type { PartialKey, Partials } from './partials.ts';
 
-/** Four for each of libuv's threads, so that none of them falls asleep between two. */
-const COMMITS_IN_FLIGHT = 64;
 /** Small files are written together, so many or so many bytes at once. */
 const BATCH_FILES = 64;
 const BATCH_BYTES = 2 * 1024 * 1024;
@@ -66,9 +64,9 @@ export class Staging {
 
   /** Makes them blobs for everyone; nothing happens with those that are. */
   async commit(blobs: readonly BlobInfo[]): Promise<void> {
-    while (this.#small.length > 0 || this.#writing !== null) await this.#writeSmall();
-    const limit = pLimit(COMMITS_IN_FLIGHT);
-    await Promise.all(blobs.map(({ sha256 }) => limit(() => this.#commitOne(sha256))));
+    // Not until nothing is left in memory: another run may go on bringing more for as long as its download takes.
+    while (this.#isPending(blobs)) await this.#writeSmall();
+    await forEach(blobs, ({ sha256 }) => this.#commitOne(sha256));
   }
 
   async drop(intake: Intake): Promise<void> {
@@ -88,6 +86,11 @@ export class Staging {
     });
   }
 
+  #isPending(blobs: readonly BlobInfo[]): boolean {
+    if (this.#small.length === 0 && this.#writing === null) return false;
+    return blobs.some(({ sha256 }) => this.#wanted.get(sha256)?.at instanceof Uint8Array);
+  }
+
   /** Most are new, and a look costs less than a link. */
   async #isHeld({ blob, by }: Wanted): Promise<boolean> {
     if (!(await this.blobs.has(blob))) return false;
@@ -105,7 +108,7 @@ export class Staging {
 
   async #writeBatch(batch: readonly Wanted[]): Promise<void> {
     this.#smallBytes = 0;
-    const isThere = await Promise.all(batch.map(wanted => this.#isHeld(wanted)));
+    const isThere = await forEach(batch, wanted => this.#isHeld(wanted));
     const files = batch.filter((_, at) => isThere[at] === false);
     try {
       const paths = await this.blobs.stageSmall(files.map(({ at }) => bytesOf(at)));

@@ -1,4 +1,5 @@
 import type { Clock } from '../domain/clock.ts';
+import { unlessRunning } from '../policy/abort.ts';
 import { type Lease, type LiveLease, liveLeases } from './lease.ts';
 
 const CHECK_MS = 10_000;
@@ -19,7 +20,10 @@ export class Ownership {
     this.#tmp = tmp;
     this.#lease = lease;
     this.#clock = clock;
-    this.#timer = setInterval(() => void this.check().catch(() => undefined), CHECK_MS).unref();
+    this.#timer = setInterval(
+      unlessRunning(() => this.check()),
+      CHECK_MS,
+    ).unref();
   }
 
   /** @param lease of this process; without one, as on a read-only disk, it never owns anything */

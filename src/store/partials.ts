@@ -69,7 +69,11 @@ export class Partials {
     const info = (await isTaken(kept, dir)) ? await readInfo(dir) : null;
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const { promise, resolve } = Promise.withResolvers<void>();
-    const file = await PartialFile.open({ dir, kept, total: key.total, onClose: resolve }, info);
+    const place = { dir, kept, total: key.total, onClose: resolve };
+    const file = await PartialFile.open(place, info).catch(async error => {
+      await rm(dir, { recursive: true, force: true });
+      throw error;
+    });
     this.#inWork.add(promise);
     void promise.then(() => this.#inWork.delete(promise));
     return file;
@@ -126,11 +130,16 @@ export class PartialFile {
   static async open(place: Place, info: z.infer<typeof Info> | null): Promise<PartialFile> {
     const handle = await open(join(place.dir, 'data'), info === null ? 'w+' : 'r+');
     const self: { file: PartialFile | null } = { file: null };
-    const growing = new GrowingFile(handle, async mark => await self.file?.remember(mark));
-    const isSame = info !== null && info.total === place.total && (await growing.adopt(info));
-    if (!isSame) await growing.empty();
-    self.file = new PartialFile(growing, place, isSame ? info.etag : null, () => handle.close());
-    return self.file;
+    try {
+      const growing = new GrowingFile(handle, async mark => await self.file?.remember(mark));
+      const isSame = info !== null && info.total === place.total && (await growing.adopt(info));
+      if (!isSame) await growing.empty();
+      self.file = new PartialFile(growing, place, isSame ? info.etag : null, () => handle.close());
+      return self.file;
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
   }
 
   /** The strong ETag of the content whose beginning is there; null where nothing can be continued. */
@@ -162,8 +171,12 @@ export class PartialFile {
     const { dir, kept } = this.#place;
     try {
       const isWorth = this.#etag !== null && this.file.bytes >= WORTH_BYTES;
-      if (isWorth) await this.remember(await this.file.save());
-      await this.#close();
+      try {
+        if (isWorth) await this.remember(await this.file.save());
+      } finally {
+        // On a full disk, too, where a file that is removed while it is open keeps its space.
+        await this.#close();
+      }
       if (isWorth) await rename(dir, kept);
     } catch {
       // Another download of the same file has left its own, or the disk takes no more: this one is fetched again.

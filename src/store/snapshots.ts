@@ -1,21 +1,18 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { chmod, constants, copyFile, link, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import pLimit from 'p-limit';
 import { errnoOf } from '../domain/errors.ts';
 import type { Manifest, ManifestFile } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import { isIntact } from './blobs.ts';
+import { forEach } from './bulk.ts';
 import { ifAbsent, makeDirectory, sync, temporaryName } from './durable.ts';
 import type { Layout } from './layout.ts';
 import { Vanished } from './vanished.ts';
 
 /** Where a file system knows no hard links, or a blob has as many as it can. */
 const NO_LINK = new Set(['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP']);
-
-/** Four for each of libuv's threads, so that none of them falls asleep between two. */
-const FILES_IN_FLIGHT = 64;
 
 /** Whole versions. A directory here is complete from the moment it is visible, and never changes. */
 export class Snapshots {
@@ -58,7 +55,7 @@ export class Snapshots {
     const temporary = temporaryName(this.#tmp);
     try {
       const directories = await this.#layOut(temporary, manifest.files);
-      await eachOf(directories, sync);
+      await forEach(directories, sync);
       await rename(temporary, this.#layout.snapshot(id)).catch(unlessThere);
       await sync(this.#layout.snapshots);
       return id;
@@ -70,7 +67,7 @@ export class Snapshots {
   async #layOut(base: string, files: readonly ManifestFile[]): Promise<readonly string[]> {
     const directories = directoriesOf(base, files);
     for (const directory of directories) await makeDirectory(directory, 0o755);
-    await eachOf(files, file => this.#place(file, join(base, file.path)));
+    await forEach(files, file => this.#place(file, join(base, file.path)));
     return directories;
   }
 
@@ -96,14 +93,6 @@ export class Snapshots {
     }
     return true;
   }
-}
-
-/** All of them have ended when this does, so that nobody writes into what is removed. */
-async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const limit = pLimit(FILES_IN_FLIGHT);
-  const done = await Promise.allSettled(items.map(item => limit(work, item)));
-  const failed = done.find(one => one.status === 'rejected');
-  if (failed !== undefined) throw failed.reason;
 }
 
 /** The directory itself and all below it, each after the one that holds it. */

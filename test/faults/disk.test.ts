@@ -124,3 +124,17 @@ test('threads are left for what is not on the disk that hangs', async () => {
   await statusOf(`${sidecar.url}/nowhere`);
   await until(3_000, async () => (sidecar.logs().length > before ? true : null));
 });
+
+test('threads are left where the disk hangs while many small files come', async () => {
+  const { upstream, sidecar, hang } = await start();
+  const files = Object.fromEntries(Array.from({ length: 500 }, (_, n) => [`f${n}`, `content ${n}`]));
+  upstream.addVersion({ name: 'many', stage: 'Production', files: { ...modelFiles('many'), ...files } });
+  const before = upstream.requests.length;
+  const answer = reload(sidecar.url, 'models:/many/Production', { deadline_s: 2 });
+  await until(2_000, async () => (upstream.requests.length > before + 80 ? true : null));
+  await hang();
+  expect((await answer).outcome).toMatchObject({ status: 'failed', refreshing: true });
+  const logged = sidecar.logs().length;
+  await statusOf(`${sidecar.url}/nowhere`);
+  await until(3_000, async () => (sidecar.logs().length > logged ? true : null));
+});
