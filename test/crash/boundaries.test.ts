@@ -5,7 +5,7 @@ import { reload } from '../faults/harness.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { account } from './account.ts';
-import { clockAhead } from './clock.ts';
+import { fastClock } from './clock.ts';
 import { pathsOf, readWhole, type Shape } from './content.ts';
 import {
   addVersion,
@@ -35,13 +35,13 @@ interface Boundary {
   readonly match: RegExp;
   readonly shape: Shape;
   readonly env: Readonly<Record<string, string>>;
-  readonly clockAheadMs: number;
+  readonly clockSpeed: number;
   /** Publishes that nothing happens to, before the kills and after them. */
   readonly undisturbed: number;
 }
 
 /** Everything of a publish but what only a cache without room does. */
-const PLAIN = { shape: SHAPE, env: {}, clockAheadMs: 0, undisturbed: 1 } as const;
+const PLAIN = { shape: SHAPE, env: {}, clockSpeed: 1, undisturbed: 1 } as const;
 
 const BOUNDARIES: readonly Boundary[] = [
   { name: 'a temporary file', match: /^(create|write\w*) tmp\/.*\/(?!owner\.json)[^/]+$/, ...PLAIN },
@@ -57,12 +57,12 @@ const BOUNDARIES: readonly Boundary[] = [
   { name: 'a snapshot', match: /^rename .* -> snapshots\//, ...PLAIN },
   { name: 'the switch', match: /^rename .* -> (refs|models)\//, ...PLAIN },
   {
-    // There is room for three versions, and what is superseded is an hour old at once.
+    // There is room for three versions, and what is superseded is kept for 30 ms.
     name: 'a collection',
     match: /^rename (blobs|snapshots|state\/manifests)\/.* -> tmp\//,
     shape: { files: 3, bytes: 114 * 1024 },
     env: { SIDECAR_CACHE_MAX_BYTES: '1100000' },
-    clockAheadMs: 3_600_000,
+    clockSpeed: 1_000,
     undisturbed: 4,
   },
 ];
@@ -91,7 +91,7 @@ async function makeScene(boundary: Boundary, name: string): Promise<Scene> {
       ...upstream.env,
       ...trouble.env,
       ...boundary.env,
-      ...clockAhead(boundary.clockAheadMs, trouble.env['NODE_OPTIONS']),
+      ...fastClock(boundary.clockSpeed, trouble.env['NODE_OPTIONS']),
       SIDECAR_CACHE_DIR: cacheDir,
     });
     onTestFinished(async () => void (await sidecar.stop()));

@@ -8,6 +8,6 @@ export function clockAhead(ms: number, nodeOptions = ''): Readonly<Record<string
 const FAST = new URL('../support/preload/fast-clock.mjs', import.meta.url).href;
 
 /** The environment of a sidecar whose wall clock runs so many times as fast. */
-export function fastClock(speed: number): Readonly<Record<string, string>> {
-  return { NODE_OPTIONS: `--import=${FAST}`, CLOCK_SPEED: String(speed) };
+export function fastClock(speed: number, nodeOptions = ''): Readonly<Record<string, string>> {
+  return { NODE_OPTIONS: `${nodeOptions} --import=${FAST}`.trim(), CLOCK_SPEED: String(speed) };
 }
