@@ -5,15 +5,15 @@ import { reload } from '../faults/harness.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { startSidecar } from '../support/sidecar.ts';
 import { account } from './account.ts';
-import { clockAhead } from './clock.ts';
+import { fastClock } from './clock.ts';
 import { filesBelow, readWhole, type Shape } from './content.ts';
 import { addVersion, faultsOf, makeCache, REF, refPath, removeCache } from './harness.ts';
 import { Trouble } from './trouble.ts';
 
 const SHAPE: Shape = { files: 3, bytes: 114 * 1024 };
-/** There is room for four versions, and what is superseded is an hour old at once. */
+/** There is room for four versions, and what is superseded is kept for 30 ms. */
 const MAX_BYTES = 1_500_000;
-const AHEAD_MS = 3_600_000;
+const CLOCK_SPEED = 1_000;
 /** What a collection moves and removes; what a publish does in its own directory is not of it. */
 const OF_COLLECTION =
   /^(rename (blobs|snapshots|models|state)\/.* -> |(rm|unlink|rmdir) (?!tmp\/.*(own|part)))/;
@@ -40,7 +40,7 @@ async function start() {
   const sidecar = await startSidecar({
     ...upstream.env,
     ...trouble.env,
-    ...clockAhead(AHEAD_MS, trouble.env['NODE_OPTIONS']),
+    ...fastClock(CLOCK_SPEED, trouble.env['NODE_OPTIONS']),
     SIDECAR_CACHE_DIR: cacheDir,
     SIDECAR_CACHE_MAX_BYTES: String(MAX_BYTES),
   });
