@@ -24,7 +24,7 @@ export function contentOf(version: string, path: string, shape: Shape = THOUSAND
 }
 
 /** Bytes that look random, and that the seed gives again. */
-export function randomContent(seed: string, bytes: number): Buffer {
+function randomContent(seed: string, bytes: number): Buffer {
   const key = createHash('sha256').update(seed).digest();
   return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(bytes));
 }
