@@ -25,6 +25,8 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 export const FILES_IN_FLIGHT = 16;
 /** Of one run: more than its slots, so that these are not idle while the disk takes what has come. */
 const FILES_IN_WORK = 24;
+/** Small files in memory over all runs: 32 MiB at most, where the disk is slower than the network. */
+export const BODIES_IN_MEMORY = 128;
 /** A file up to this size is gathered in memory: one write, one sync, and no slot is held meanwhile. */
 const SMALL_BYTES = 256 * 1024;
 
@@ -58,6 +60,8 @@ export interface FetchOptions {
   readonly intake: Intake;
   /** This run's share of the files in flight. */
   readonly slots: Slots;
+  /** Its share of the small files that are gathered in memory, or wait there for the disk. */
+  readonly bodies: Slots;
   readonly parts: PartLimits;
   readonly floor: FloorLimits;
   readonly events: EventBus;
@@ -116,24 +120,25 @@ async function download(file: ListedFile, floor: ProgressFloor, options: FetchOp
   if (file.size !== null && file.size >= RESUMABLE_BYTES) {
     return await downloadLarge(file, file.size, floor, options, call);
   }
-  const { intake, slots } = options;
+  const { intake, slots, bodies, floor: limits } = options;
   const { size } = file;
-  const isSmall = size !== null && size <= SMALL_BYTES;
-  const take = (body: Body) => (isSmall ? collect(body, size) : intake.take(body, size));
-  const fetchBody = async (signal: AbortSignal, watch: (body: Body) => Body) => {
-    const opened = await file.source.open(file.path, { ...call, signal });
-    try {
-      assertComplete(file, opened);
-      return await take(floor.watch(watch(opened.body)));
-    } finally {
-      opened.close();
-    }
-  };
-  const taken = await retry(FILE_PLAN, hooksFor(file, options, call), call.signal, signal =>
-    pastBreaker(slots, file.source.breaker, options.floor, signal, fetchBody),
-  );
+  const fetchWith = <T>(take: (body: Body) => Promise<T>) =>
+    retry(FILE_PLAN, hooksFor(file, options, call), call.signal, tryEnd =>
+      pastBreaker(slots, file.source.breaker, limits, tryEnd, async (signal, watch) => {
+        const opened = await file.source.open(file.path, { ...call, signal });
+        try {
+          assertComplete(file, opened);
+          return await take(floor.watch(watch(opened.body)));
+        } finally {
+          opened.close();
+        }
+      }),
+    );
+  if (size === null || size > SMALL_BYTES) return await fetchWith(body => intake.take(body, size));
   // The disk works while the slot is another file's.
-  return taken instanceof Uint8Array ? await intake.takeBytes(taken) : taken;
+  return await bodies.use(call.signal, async () =>
+    intake.takeBytes(await fetchWith(body => collect(body, size))),
+  );
 }
 
 async function downloadLarge(

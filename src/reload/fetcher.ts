@@ -1,4 +1,4 @@
-import { type FetchOptions, FILES_IN_FLIGHT, fetchAll } from '../artifacts/fetch.ts';
+import { BODIES_IN_MEMORY, type FetchOptions, FILES_IN_FLIGHT, fetchAll } from '../artifacts/fetch.ts';
 import { PARTS } from '../artifacts/large.ts';
 import { type SourceOptions, selectSource } from '../artifacts/select.ts';
 import { walk } from '../artifacts/walk.ts';
@@ -67,6 +67,7 @@ export class Fetcher {
   readonly #failures = new Map<string, Failures>();
   readonly #blobs = new SingleFlight<Omit<ManifestFile, 'path'>>();
   readonly #limit = new FairLimit(FILES_IN_FLIGHT);
+  readonly #bodies = new FairLimit(BODIES_IN_MEMORY);
 
   constructor(options: FetcherOptions) {
     this.#options = options;
@@ -121,9 +122,9 @@ export class Fetcher {
       limit.extendFor(bytes);
       timer.begin('fetch');
       room = store.reserve(bytes);
-      const slots = this.#limit.forRun();
+      const share = { slots: this.#limit.forRun(), bodies: this.#bodies.forRun() };
       const within = withinRoom(intake, await untilAborted(room, limit.signal));
-      const shared = { ...this.#options, slots, parts: PARTS, flight: this.#blobs, intake: within };
+      const shared = { ...this.#options, ...share, parts: PARTS, flight: this.#blobs, intake: within };
       const fetched = await fetchAll(files, { ...shared, scope: wanted.scope.id, force: wanted.force }, call);
       timer.begin('publish');
       const manifest = manifestOf(fetched);

@@ -64,6 +64,26 @@ describe('in flight', () => {
   });
 });
 
+test('while the disk takes none, no more small files are asked for than may be in memory over all runs', async () => {
+  const source = new Scripted({});
+  const disk = Promise.withResolvers<void>();
+  const bodies = new FairLimit(8);
+  const slow = {
+    ...intakeOf(async () => ({ size: 2, sha256: '' })),
+    takeBytes: () => disk.promise.then(() => ({ size: 2, sha256: '' })),
+  };
+  const small = listedFiles(source, PATHS.slice(10, 40)).map(file => ({ ...file, size: 3 }));
+  const runs = [1, 2].map(run =>
+    fetchAll(small, fetchOptions({ intake: slow, bodies: bodies.forRun(), scope: String(run) }), call()),
+  );
+  await sleep(50);
+  // Six of the first run, which leaves room, and one of the second.
+  expect(source.opened).toHaveLength(7);
+  disk.resolve();
+  await Promise.all(runs);
+  expect(source.opened).toHaveLength(60);
+});
+
 describe('a failure', () => {
   const BAD = new SidecarError('artifact_missing', 'f7 is not there');
 

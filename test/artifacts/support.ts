@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { type FetchOptions, FILES_IN_FLIGHT } from '../../src/artifacts/fetch.ts';
+import { BODIES_IN_MEMORY, type FetchOptions, FILES_IN_FLIGHT } from '../../src/artifacts/fetch.ts';
 import { PARTS } from '../../src/artifacts/large.ts';
 import type { ArtifactSource, Entry } from '../../src/artifacts/source.ts';
 import type { ListedFile } from '../../src/artifacts/walk.ts';
@@ -86,6 +86,7 @@ export function fetchOptions(change: Partial<FetchOptions> = {}): FetchOptions {
   return {
     intake: intakeOf(counted),
     slots: new FairLimit(FILES_IN_FLIGHT).forRun(),
+    bodies: new FairLimit(BODIES_IN_MEMORY).forRun(),
     parts: PARTS,
     floor: { bytesPerSecond: 1, windowS: 30 },
     events: new EventBus(),
