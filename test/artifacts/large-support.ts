@@ -23,6 +23,8 @@ export interface Asked {
 export interface Act {
   /** Ends the connection after so many bytes of the body. */
   readonly cutAfter?: number;
+  /** With `cutAfter`: sends nothing more, and leaves the connection open. */
+  readonly stalls?: true;
   readonly etag?: string | null;
   readonly contentRange?: string;
   /** Sends fewer bytes than the range has, and says so. */
@@ -73,6 +75,7 @@ export class FileServer {
       ...(isPart ? { 'content-range': act.contentRange ?? `bytes ${range.from}-${to}/${size}` } : {}),
     });
     if (act.cutAfter === undefined) res.end(body);
+    else if (act.stalls) res.write(body.subarray(0, act.cutAfter));
     else res.write(body.subarray(0, act.cutAfter), () => setTimeout(() => res.destroy(), 5));
   }
 }

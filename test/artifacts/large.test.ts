@@ -190,7 +190,7 @@ describe('what was cut', () => {
   test('is kept where the run is ended, as by a restart', async () => {
     const { server, source, opened } = await setUp();
     const ending = new AbortController();
-    server.act = () => ({ cutAfter: 10 * MIB });
+    server.act = (_, n) => (n === 0 ? { cutAfter: 10 * MIB } : { cutAfter: MIB, stalls: true });
     const running = drive(opened.store, source, { ...spec, signal: ending.signal });
     await expect.poll(() => server.asked.length).toBeGreaterThan(1);
     ending.abort(new Error('the process ends'));

@@ -22,7 +22,7 @@ const SHORT: Sizes = {
   random: { kills: 20, lanes: 1, shape: { files: 300, bytes: 10 * 1024 } },
   boundaryKills: 5,
   sharedKills: 5,
-  failEvery: 3,
+  failEvery: 6,
   failLargeEvery: 5,
   overloadSeconds: 12,
   publishes: 150,
