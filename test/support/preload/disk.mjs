@@ -113,10 +113,14 @@ async function around(line, call) {
   if (act === 'kill-before') die();
   const isError = act !== null && !act.startsWith('kill');
   if (isError && !line.startsWith('close ')) throw failure(act, line);
-  const result = await call();
-  if (act === 'kill-after') die();
-  if (isError) throw failure(act, line);
-  return result;
+  try {
+    const result = await call();
+    if (isError) throw failure(act, line);
+    return result;
+  } finally {
+    // Also where it failed by itself: what it would have made room for may not be there yet.
+    if (act === 'kill-after') die();
+  }
 }
 
 const pathOfHandle = new WeakMap();
