@@ -12,7 +12,7 @@ import { takeInventory } from './inventory.ts';
 import type { Layout } from './layout.ts';
 import type { Ownership } from './ownership.ts';
 import type { Refs } from './refs.ts';
-import { sweep } from './sweep.ts';
+import { removeLeftovers, sweep } from './sweep.ts';
 import type { Usage } from './usage.ts';
 
 /** What must stay free on the cache's file system: other programs live there, and file systems slow down when full. */
@@ -85,9 +85,12 @@ export class Collector {
   /** Counts, and removes what has to go; a process that does not own the cache only counts. */
   async collect(demand: Demand): Promise<Collected> {
     return await this.#oneAtATime(async () => {
-      const { layout, ownership, clock } = this.#options;
+      const { layout, tmp, ownership, clock } = this.#options;
       // What a process left that was killed at it may hold contents that nobody else has.
-      if (await ownership.check()) await sweepLitter(layout, clock.now());
+      if (await ownership.check()) {
+        await sweepLitter(layout, clock.now());
+        await removeLeftovers(tmp);
+      }
       return await this.carryOut(await this.plan(demand));
     });
   }

@@ -22,6 +22,7 @@ export class Staging {
   readonly partials: Partials;
   readonly #wanted = new Map<string, Wanted>();
   readonly #committing = new SingleFlight<void>();
+  readonly #litter = new Set<string>();
   #small: Wanted[] = [];
   #smallBytes = 0;
   #writing: Promise<void> | null = null;
@@ -31,8 +32,24 @@ export class Staging {
     this.partials = partials;
   }
 
-  open(): Intake {
+  async open(): Promise<Intake> {
+    await this.#tidy();
     return new Intake(this);
+  }
+
+  /** Removes a file of ours; what the disk does not let go now is tried again later, since it may hold a content. */
+  async discard(path: string): Promise<void> {
+    this.#litter.add(path);
+    await this.#tidy();
+  }
+
+  async #tidy(): Promise<void> {
+    for (const one of this.#litter) {
+      await rm(one, { force: true }).then(
+        () => this.#litter.delete(one),
+        () => undefined,
+      );
+    }
   }
 
   /** Keeps the file for `intake`; whether another with this content was there already. */
@@ -73,7 +90,7 @@ export class Staging {
     for (const [sha256, { at, by }] of this.#wanted) {
       if (!by.delete(intake) || by.size > 0) continue;
       this.#wanted.delete(sha256);
-      if (!(at instanceof Uint8Array)) await rm(at.path, { force: true });
+      if (!(at instanceof Uint8Array)) await this.discard(at.path);
     }
   }
 
@@ -121,7 +138,7 @@ export class Staging {
     for (const { blob, by, at } of batch) {
       const isStaged = !(at instanceof Uint8Array);
       if (!isStaged) this.#wanted.delete(blob.sha256);
-      else if (by.size === 0) await rm(at.path, { force: true });
+      else if (by.size === 0) await this.discard(at.path);
     }
   }
 }
@@ -187,7 +204,7 @@ export class Intake {
   /** Forgets what no other intake wants; right to call after a commit too. */
   async close(): Promise<void> {
     await this.#staging.drop(this);
-    for (const hold of this.#holds.splice(0)) await rm(hold, { force: true });
+    for (const hold of this.#holds.splice(0)) await this.#staging.discard(hold);
   }
 
   async #keep(staged: StagedBlob): Promise<BlobInfo> {
@@ -195,7 +212,7 @@ export class Intake {
     try {
       isKnown = (await this.hold(staged)) || this.#staging.add(staged, this);
     } finally {
-      if (isKnown) await rm(staged.path, { force: true });
+      if (isKnown) await this.#staging.discard(staged.path);
     }
     return { size: staged.size, sha256: staged.sha256 };
   }

@@ -53,14 +53,15 @@ export class Snapshots {
 
   async #build(id: string, manifest: Manifest): Promise<string> {
     const temporary = temporaryName(this.#tmp);
+    let isMoved = false;
     try {
       const directories = await this.#layOut(temporary, manifest.files);
       await forEach(directories, sync);
-      await rename(temporary, this.#layout.snapshot(id)).catch(unlessThere);
+      isMoved = await rename(temporary, this.#layout.snapshot(id)).then(() => true, unlessThere);
       await sync(this.#layout.snapshots);
       return id;
     } finally {
-      await rm(temporary, { recursive: true, force: true });
+      if (!isMoved) await rm(temporary, { recursive: true, force: true });
     }
   }
 
@@ -107,8 +108,9 @@ function directoriesOf(base: string, files: readonly ManifestFile[]): readonly s
 }
 
 /** Another process may have built the same snapshot meanwhile. */
-function unlessThere(error: unknown): void {
+function unlessThere(error: unknown): false {
   if (errnoOf(error) !== 'ENOTEMPTY' && errnoOf(error) !== 'EEXIST') throw error;
+  return false;
 }
 
 function idOf(scope: Scope, root: ArtifactRoot, manifest: Manifest): string {

@@ -161,7 +161,7 @@ export class Store {
       await makeLayout(this.layout);
       await this.#lease?.ensure();
     });
-    return this.#staging.open();
+    return await this.#staging.open();
   }
 
   /**

@@ -5,7 +5,7 @@ import { errnoOf } from '../domain/errors.ts';
 import { mapBounded } from '../policy/bounded.ts';
 import { type CollectPlan, IN_FLIGHT_GRACE_MS, keptBy, type Removal } from './collect-plan.ts';
 import type { BlobItem, SnapshotItem, SpareItem } from './content.ts';
-import { isAbsent, isThere, temporaryName } from './durable.ts';
+import { isAbsent, isThere } from './durable.ts';
 import { type Knowledge, lastUsedAt, readRefs, statBlob } from './inventory.ts';
 import type { Layout } from './layout.ts';
 
@@ -38,7 +38,6 @@ export interface SweepOptions {
  */
 export async function sweep(plan: CollectPlan, options: SweepOptions): Promise<Swept> {
   const { removals } = plan;
-  await removeLeftovers(options);
   for (const removal of removals.filter(isRef)) await options.forget(removal);
   const snapshots = removals.filter(isSnapshot);
   const swept = { snapshots: 0, freedBytes: 0 };
@@ -55,11 +54,15 @@ export async function sweep(plan: CollectPlan, options: SweepOptions): Promise<S
   return swept;
 }
 
-/** What could not be removed the last time. */
-async function removeLeftovers({ tmp }: SweepOptions): Promise<void> {
+/** What this process could not remove the last time, though it was out of sight already. */
+export async function removeLeftovers(tmp: string): Promise<void> {
   for (const name of await readdir(tmp)) {
     if (name.startsWith(ASIDE)) await rm(join(tmp, name), { recursive: true, force: true });
   }
+}
+
+function asideName(tmp: string): string {
+  return join(tmp, `${ASIDE}${randomUUID()}`);
 }
 
 type SnapshotRemoval = Removal & { readonly kind: 'snapshot' };
@@ -106,7 +109,7 @@ async function takeAside(
   removal: SnapshotRemoval,
   { layout, tmp, knowledge }: SweepOptions,
 ): Promise<Aside | null> {
-  const aside = { ...removal, dir: `${join(tmp, ASIDE)}${randomUUID()}` };
+  const aside = { ...removal, dir: asideName(tmp) };
   if ((await lastUsedAt(layout, knowledge.usage, removal.item)) > removal.item.lastUsedAt) return null;
   const isTaken = await rename(layout.snapshot(removal.item.id), aside.dir).then(() => true, ifThere);
   return isTaken === true ? aside : null;
@@ -133,7 +136,7 @@ async function removeAside({ item, blobs, dir }: Aside, options: SweepOptions): 
 
 /** Whoever takes a partial up does so by a rename, too, so that only one of the two gets it. */
 async function removeSpare({ path, bytes }: SpareItem, { layout, tmp }: SweepOptions): Promise<number> {
-  const aside = temporaryName(tmp);
+  const aside = asideName(tmp);
   if ((await rename(join(layout.root, path), aside).then(() => true, ifThere)) !== true) return 0;
   await rm(aside, { recursive: true, force: true });
   return bytes;
@@ -168,7 +171,7 @@ async function removeBlob(
   if (found === null || found.links > 0) return 0;
   if (age === 'stale' && found.changedAt > now - IN_FLIGHT_GRACE_MS) return 0;
   const path = layout.blob(sha256);
-  const aside = temporaryName(tmp);
+  const aside = asideName(tmp);
   if ((await rename(path, aside).then(() => true, ifThere)) !== true) return 0;
   // A snapshot that was being built may have linked to it just before.
   const isWanted = (await stat(aside)).nlink > 1;
