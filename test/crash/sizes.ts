@@ -8,7 +8,7 @@ interface Sizes {
   readonly boundaryKills: number;
   /** Kills of one of two processes that share a cache. */
   readonly sharedKills: number;
-  /** With 3 each of a publish's file operations fails with one of three errors, with 1 with each of them. */
+  /** With 4 every fourth of a publish's file operations fails, with 1 each of them. */
   readonly failEvery: number;
   /** As `failEvery`, where most of the operations are writes and one is like the other. */
   readonly failLargeEvery: number;
@@ -22,7 +22,7 @@ const SHORT: Sizes = {
   random: { kills: 20, lanes: 1, shape: { files: 300, bytes: 10 * 1024 } },
   boundaryKills: 5,
   sharedKills: 5,
-  failEvery: 6,
+  failEvery: 4,
   failLargeEvery: 5,
   overloadSeconds: 12,
   publishes: 150,
