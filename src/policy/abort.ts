@@ -81,3 +81,20 @@ export function unlessRunning(work: () => Promise<unknown>): () => void {
       });
   };
 }
+
+/** Stands in `line` until somebody there calls it; leaves it, with the signal's reason, as soon as that aborts. */
+export async function inLine(line: Set<() => void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const leave = () => {
+    line.delete(resolve);
+    reject(signal.reason);
+  };
+  line.add(resolve);
+  signal.addEventListener('abort', leave, { once: true });
+  try {
+    await promise;
+  } finally {
+    signal.removeEventListener('abort', leave);
+  }
+}

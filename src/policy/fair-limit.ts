@@ -1,3 +1,5 @@
+import { inLine } from './abort.ts';
+
 /** The slots of one run. */
 export interface Slots {
   /**
@@ -45,21 +47,10 @@ export class FairLimit {
   }
 
   async #take(run: Run, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const giveUp = () => {
-      run.waiting.delete(resolve);
-      reject(signal.reason);
-    };
-    run.waiting.add(resolve);
+    const turn = inLine(run.waiting, signal);
     this.#runs.add(run);
     this.#giveOut();
-    signal.addEventListener('abort', giveUp, { once: true });
-    try {
-      await promise;
-    } finally {
-      signal.removeEventListener('abort', giveUp);
-    }
+    await turn;
   }
 
   #giveOut(): void {

@@ -1,4 +1,5 @@
 import { SidecarError } from '../domain/errors.ts';
+import { inLine } from './abort.ts';
 
 export interface PlaceLimits {
   readonly inFlight: number;
@@ -41,18 +42,7 @@ export class Places {
         { hint: 'Ask again in a moment, and reload fewer models at once.' },
       );
     }
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const leave = () => {
-      this.#waiting.delete(resolve);
-      reject(signal.reason);
-    };
-    this.#waiting.add(resolve);
-    signal.addEventListener('abort', leave, { once: true });
-    try {
-      await promise;
-    } finally {
-      signal.removeEventListener('abort', leave);
-    }
+    await inLine(this.#waiting, signal);
   }
 
   /** The place is handed on, so that nobody who comes meanwhile takes it from whoever waited. */
