@@ -7,7 +7,7 @@ import { CommandFailure, FAILED } from './cli/failure.ts';
 import { errnoOf, toSidecarError } from './domain/errors.ts';
 
 // The disk, the log and the system's name look-ups share libuv's threads, four by default. What may hang on one disk is
-// limited to some forty of them, so that the others go on. It is read when the first of them starts, which nothing so far has caused.
+// limited to fewer of them (commits, looks, saves, files in flight), so that the others go on. It is read when the first of them starts, which nothing so far has caused.
 process.env['UV_THREADPOOL_SIZE'] ??= '64';
 
 // A download makes garbage of a socket's buffers, 64 KiB each, of which the young heap only sees the small handles: a small one

@@ -9,7 +9,7 @@ import { isAbsent, makeUnsynced, temporaryName } from './durable.ts';
 import { GrowingFile } from './growing-file.ts';
 import type { Layout } from './layout.ts';
 import type { PartialFile } from './partials.ts';
-import { isThere, writeSmallFiles } from './small-files.ts';
+import { hasSize, writeSmallFiles } from './small-files.ts';
 
 export type BlobInfo = Omit<ManifestFile, 'path'>;
 
@@ -102,7 +102,7 @@ export class Blobs {
 
 /** Whether the file has this size and hash; false where there is none, or it cannot be read. */
 export async function isIntact(path: string, expected: BlobInfo): Promise<boolean> {
-  if (!(await isThere(path, expected.size))) return false;
+  if (!(await hasSize(path, expected.size))) return false;
   const hash = createHash('sha256');
   const isRead = await pipeline(createReadStream(path), hash).then(
     () => true,

@@ -30,7 +30,7 @@ async function fill(handle: FileHandle | null, bytes: Uint8Array | undefined): P
 }
 
 /** Whether something with this name and size is there. An error of a promise's `stat` costs a stack trace for each new file. */
-export async function isThere(path: string, size: number): Promise<boolean> {
+export async function hasSize(path: string, size: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   statOf(path, (error, stats) => resolve(error === null && stats.size === size));
   return await promise;
