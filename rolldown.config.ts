@@ -8,6 +8,8 @@ export default defineConfig({
     dir: 'dist',
     cleanDir: true,
     sourcemap: true,
+    // Nobody reads it: 2 MB less in memory. Names stay, for stack traces.
+    minify: { compress: false, mangle: false, codegen: { removeWhitespace: true } },
     entryFileNames: '[name].js',
     // As deep as src/config, from where package.json is found.
     chunkFileNames: 'chunks/[name]-[hash].js',

@@ -2,10 +2,13 @@ import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { wrongSize } from '../domain/manifest.ts';
 
-/** What is gathered before it is written: a write for each chunk of a socket costs more than the bytes. */
-const BATCH_BYTES = 512 * 1024;
+/**
+ * What is gathered before it is written: a write for each chunk of a socket costs more than the bytes. Copied, so that the chunk,
+ * which holds 64 KiB, is swept while it is young: one that waits for the disk would live until the whole heap is swept.
+ */
+const BATCH_BYTES = 256 * 1024;
 /** What is read back at once to be hashed. */
-const READ_BYTES = 1024 * 1024;
+const READ_BYTES = 256 * 1024;
 /** After so many more bytes the disk is told to keep them, while the network still works. */
 const CHECKPOINT_BYTES = 64 * 1024 * 1024;
 
@@ -33,6 +36,9 @@ export class GrowingFile {
   readonly #ahead = new Map<number, number>();
   #hash = createHash('sha256');
   #hashed = 0;
+  #readBack: Buffer | null = null;
+  /** That nobody writes from. They are old when a stretch ends: a new pair for each would be swept with the whole heap only. */
+  readonly #buffers: Buffer[] = [];
   #hashing: Promise<void> | null = null;
   #checkpointed = 0;
   #checkpoint: Promise<void> = Promise.resolve();
@@ -75,33 +81,38 @@ export class GrowingFile {
    * @throws SidecarError `artifact_corrupt` where the body is longer or shorter than the stretch
    */
   async write(body: AsyncIterable<Uint8Array>, stretch: Stretch): Promise<void> {
-    let batch: Uint8Array[] = [];
-    let size = 0;
-    let writing: Promise<void> = Promise.resolve();
     const start = stretch.at;
-    const flush = async (chunks: readonly Uint8Array[], bytes: number) => {
-      await this.#writeAll(chunks, start, stretch.at, bytes);
-      stretch.at += bytes;
+    let filling = this.#takeBuffer();
+    let written = this.#takeBuffer();
+    let filled = 0;
+    let writing: Promise<void> = Promise.resolve();
+    const flush = async (bytes: Uint8Array) => {
+      await this.#writeAll(bytes, start, stretch.at);
+      stretch.at += bytes.byteLength;
     };
     const next = async () => {
       await writing;
-      writing = flush(batch, size);
+      writing = flush(filling.subarray(0, filled));
       writing.catch(() => undefined);
-      batch = [];
-      size = 0;
+      [filling, written] = [written, filling];
+      filled = 0;
     };
     let came = stretch.at;
     try {
       for await (const chunk of body) {
         came += chunk.byteLength;
         if (came > stretch.end) throw wrongSize(`more than ${stretch.end}`, stretch.end);
-        batch.push(chunk);
-        size += chunk.byteLength;
-        if (size >= BATCH_BYTES) await next();
+        for (let taken = 0; taken < chunk.byteLength; ) {
+          const part = chunk.subarray(taken, taken + BATCH_BYTES - filled);
+          filling.set(part, filled);
+          filled += part.byteLength;
+          taken += part.byteLength;
+          if (filled === BATCH_BYTES) await next();
+        }
       }
       await next();
     } finally {
-      await writing;
+      await writing.finally(() => this.#buffers.push(filling, written));
     }
     if (came < stretch.end && stretch.end !== Number.POSITIVE_INFINITY)
       throw wrongSize(String(came), stretch.end);
@@ -124,13 +135,17 @@ export class GrowingFile {
     return mark;
   }
 
-  async #writeAll(chunks: readonly Uint8Array[], start: number, at: number, bytes: number): Promise<void> {
-    if (bytes === 0) return;
-    await writeFully(this.#handle, chunks, at, bytes);
+  #takeBuffer(): Buffer {
+    return this.#buffers.pop() ?? Buffer.allocUnsafeSlow(BATCH_BYTES);
+  }
+
+  async #writeAll(bytes: Uint8Array, start: number, at: number): Promise<void> {
+    if (bytes.byteLength === 0) return;
+    await writeFully(this.#handle, bytes, at);
     if (at === this.#hashed && this.#hashing === null) {
-      for (const chunk of chunks) this.#hash.update(chunk);
-      this.#hashed += bytes;
-    } else this.#ahead.set(start, at + bytes);
+      this.#hash.update(bytes);
+      this.#hashed += bytes.byteLength;
+    } else this.#ahead.set(start, at + bytes.byteLength);
     this.#goOn();
   }
 
@@ -160,7 +175,8 @@ export class GrowingFile {
   }
 
   async #catchUp(): Promise<void> {
-    const buffer = Buffer.allocUnsafe(READ_BYTES);
+    this.#readBack ??= Buffer.allocUnsafeSlow(READ_BYTES);
+    const buffer = this.#readBack;
     for (let end = this.#readableTo(); end > this.#hashed; end = this.#readableTo()) {
       const length = Math.min(READ_BYTES, end - this.#hashed);
       const { bytesRead } = await this.#handle.read(buffer, 0, length, this.#hashed);
@@ -190,17 +206,9 @@ export class GrowingFile {
   }
 }
 
-async function writeFully(
-  handle: FileHandle,
-  chunks: readonly Uint8Array[],
-  at: number,
-  bytes: number,
-): Promise<void> {
-  const { bytesWritten } = await handle.writev([...chunks], at);
-  if (bytesWritten === bytes) return;
-  // A disk that is filling up takes a part and refuses the rest.
-  const rest = Buffer.concat(chunks).subarray(bytesWritten);
-  for (let done = 0; done < rest.byteLength; ) {
-    done += (await handle.write(rest, done, rest.byteLength - done, at + bytesWritten + done)).bytesWritten;
+/** A disk that is filling up takes a part and refuses the rest. */
+async function writeFully(handle: FileHandle, bytes: Uint8Array, at: number): Promise<void> {
+  for (let done = 0; done < bytes.byteLength; ) {
+    done += (await handle.write(bytes, done, bytes.byteLength - done, at + done)).bytesWritten;
   }
 }
