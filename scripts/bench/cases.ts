@@ -6,7 +6,7 @@ import { manyVersions } from './many-versions.ts';
 import { atLeast, atMost, median, type Verdict } from './report.ts';
 import { coldReload, inProduction, peakMemory, reloaded, startToReady, withSidecar } from './sidecar.ts';
 import type { Artifacts, BenchUpstream } from './upstream.ts';
-import { assertSpace, fresh, randomFile } from './work.ts';
+import { assertSpace, fresh, randomFile, unused } from './work.ts';
 
 const PAIRS = 5;
 /** Each takes 20 s, most of which is the one connection. */
@@ -96,10 +96,10 @@ async function files({ upstream, dir }: Bench): Promise<readonly Verdict[]> {
   const model = modelOf('files', content);
   const { address, source } = await upstream.register('files', model);
   const urls = [...model.keys()].map(address);
-  const ours = async () => await coldReload(upstream.url, await fresh(dir, 'cache'), 'files');
-  const curl = await pairs(ours, async () => await curlFiles(urls, await fresh(dir, 'out')));
+  const ours = async () => await coldReload(upstream.url, await unused(dir, 'cache'), 'files');
+  const curl = await pairs(ours, async () => await curlFiles(urls, await unused(dir, 'out')));
   const mlflow = await pairs(
-    async () => await mlflowDownload(upstream.url, source, await fresh(dir, 'out')),
+    async () => await mlflowDownload(upstream.url, source, await unused(dir, 'out')),
     ours,
   );
   return [

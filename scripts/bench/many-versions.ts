@@ -1,8 +1,10 @@
 import pLimit from 'p-limit';
 import { systemClock } from '../../src/domain/clock.ts';
 import { EventBus } from '../../src/domain/events.ts';
+import { manifestOf } from '../../src/domain/manifest.ts';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
+import type { ModelVersion } from '../../src/domain/version.ts';
 import { Store } from '../../src/store/store.ts';
 import type { Bench } from './cases.ts';
 import { timed } from './curl.ts';
@@ -30,22 +32,43 @@ export async function manyVersions({ upstream, dir }: Bench): Promise<readonly V
   ];
 }
 
-/** Versions of a snapshot that all of them share. */
+/** As many versions, each with files of its own, all of them published; one of them by the sidecar itself. */
 async function cacheOf(count: number, registryUri: string, dir: string): Promise<string> {
   await withSidecar(registryUri, dir, async ({ url }) => await reloaded(url, 'one-of-many', 'loaded'));
   const own = scopeOf(registryUri, null, null);
   const store = await Store.open(dir, own, systemClock, new EventBus());
-  const { published } = store.refs.get(own, parseModelUri('models:/one-of-many/Production'));
-  if (published === null) throw new Error('The first version is not in the cache.');
   const limit = pLimit(PUBLISHES_IN_FLIGHT);
   const publish = async (n: number) => {
-    const version = { ...published.version, name: `model-${n}` };
+    const source = `mlflow-artifacts:/0/models/m-${n}/artifacts`;
+    const intake = await store.intake();
+    const files = ['MLmodel', 'model.pkl', 'data/vocabulary.txt'].map(async path => ({
+      path,
+      ...(await intake.takeBytes(Buffer.from(`${path} of version ${n}\n`.repeat(50)))),
+    }));
+    const manifest = manifestOf(await Promise.all(files));
+    const { snapshot } = await store.commit(own, [source], manifest, intake);
+    await intake.close();
     const uri = parseModelUri(`models:/model-${n}/Production`);
-    await store.refs.publish(own, uri, { ...published, version }, n, Date.now());
+    const { digest, bytes } = manifest;
+    const published = { version: versionOf(n, source), snapshot, digest, files: files.length, bytes };
+    await store.refs.publish(own, uri, published, n, Date.now());
   };
-  await Promise.all(Array.from({ length: count }, (_, n) => limit(() => publish(n + 1))));
+  await Promise.all(Array.from({ length: count - 1 }, (_, n) => limit(() => publish(n + 1))));
   await store.close();
   return dir;
+}
+
+function versionOf(n: number, source: string): ModelVersion {
+  return {
+    name: `model-${n}`,
+    version: '1',
+    createdMs: n,
+    stage: 'Production',
+    aliases: [],
+    runId: `run-${n}`,
+    modelId: null,
+    source,
+  };
 }
 
 async function slowest(registryUri: string, dir: string): Promise<number> {
