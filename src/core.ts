@@ -1,3 +1,4 @@
+import { DOWNLOADS_AT_ONCE } from './artifacts/fetch.ts';
 import type { CacheOptions } from './config/cache.ts';
 import type { Options } from './config/options.ts';
 import { systemClock as clock } from './domain/clock.ts';
@@ -8,7 +9,7 @@ import { scopeOf } from './domain/scope.ts';
 import { within } from './policy/abort.ts';
 import type { Breaker } from './policy/breaker.ts';
 import type { BreakerLimits } from './policy/breaker-rules.ts';
-import { RegistryClient } from './registry/client.ts';
+import { QUESTIONS_AT_ONCE, RegistryClient } from './registry/client.ts';
 import { Registry } from './registry/registry.ts';
 import { Runs } from './registry/runs.ts';
 import { CachedModels } from './reload/catalog.ts';
@@ -46,8 +47,8 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
   const names = systemNames();
   // Apart, so that downloads that hang hold no connection that a question to the registry needs.
   const [questions, downloads] = await Promise.all([
-    Transport.open(mlflow, names),
-    Transport.open(mlflow, names),
+    Transport.open(mlflow, QUESTIONS_AT_ONCE, names),
+    Transport.open(mlflow, DOWNLOADS_AT_ONCE, names),
   ]);
   const trustedOrigins = new Set([trackingUri, registryUri].map(uri => new URL(uri).origin));
   const credentials = new Credentials(mlflow.credentials);

@@ -1,37 +1,42 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
-import { type ManifestFile, wrongSize } from '../domain/manifest.ts';
+import type { ManifestFile } from '../domain/manifest.ts';
 import type { Slots } from '../policy/fair-limit.ts';
-import { type FloorLimits, ProgressFloor } from '../policy/progress-floor.ts';
+import { type FloorLimits, ProgressFloor, type Transfer } from '../policy/progress-floor.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import type { SingleFlight } from '../policy/single-flight.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 import { assertComplete } from './complete.ts';
 import { fetchLarge, type Growing, type LargeFile, type PartLimits, RESUMABLE_BYTES } from './large.ts';
 import { Changed } from './range.ts';
+import type { SmallFile } from './source.ts';
 import { pastBreaker } from './trial.ts';
 import type { ListedFile } from './walk.ts';
 
-/** The run's own limit is never longer; a try is bounded by it and by the progress floor. */
-const LONGEST_MS = 2 * 3_600_000;
-const FILE_PLAN: RetryPlan = { attempts: 3, tryTimeoutMs: LONGEST_MS, budgetMs: LONGEST_MS };
+/** A try is bounded by its run's own limit and by the progress floor. */
+const FOREVER = Number.POSITIVE_INFINITY;
+const FILE_PLAN: RetryPlan = { attempts: 3, tryTimeoutMs: FOREVER, budgetMs: FOREVER };
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'mlflow_unreachable',
   'mlflow_error',
   'artifact_corrupt',
 ]);
 
-/** Files in flight over all runs. */
+/** Files in flight over all runs: asked for and not answered, or large and on their way. */
 export const FILES_IN_FLIGHT = 16;
-/** Of one run: more than its slots, so that these are not idle while the disk takes what has come. */
-const FILES_IN_WORK = 24;
+/**
+ * Of one run: more than its slots. A small file gives its slot back when its server has answered; what follows waits 45 ms on a
+ * kept-alive connection, and then for the disk.
+ */
+const FILES_IN_WORK = 64;
 /** Small files in memory over all runs: 32 MiB at most, where the disk is slower than the network. */
 export const BODIES_IN_MEMORY = 128;
+/** Connections to one server. */
+export const DOWNLOADS_AT_ONCE = FILES_IN_FLIGHT + BODIES_IN_MEMORY;
 /** A file up to this size is gathered in memory: one write, one sync, and no slot is held meanwhile. */
 const SMALL_BYTES = 256 * 1024;
 
 type Blob = Omit<ManifestFile, 'path'>;
-type Body = AsyncIterable<Uint8Array>;
 
 /** A large file on its way in: to be taken when it is whole, or left for the next try. */
 interface LargeIntake {
@@ -73,6 +78,13 @@ export interface FetchOptions {
   readonly force: boolean;
 }
 
+/** What the files of one run have in common. */
+interface FetchRun {
+  readonly options: FetchOptions;
+  readonly floor: ProgressFloor;
+  readonly isOfMany: boolean;
+}
+
 /**
  * Fetches every file, several at once; the first that fails for good ends the others.
  * @throws SidecarError `artifact_timeout` below the progress floor, or why a file did not come whole
@@ -85,11 +97,12 @@ export async function fetchAll(
   const stop = new AbortController();
   const signal = AbortSignal.any([call.signal, stop.signal]);
   const floor = new ProgressFloor(options.floor, () => stop.abort(belowFloor(options.floor)));
+  const run = { options, floor, isOfMany: files.length > FILES_IN_WORK };
   const queue = files.values();
   const done: ManifestFile[] = [];
   const worker = async () => {
     for (const file of queue) {
-      done.push(await fetchOne(file, floor, options, { ...call, signal }));
+      done.push(await fetchOne(file, run, { ...call, signal }));
     }
   };
   try {
@@ -104,48 +117,81 @@ export async function fetchAll(
   }
 }
 
-async function fetchOne(
-  file: ListedFile,
-  floor: ProgressFloor,
-  options: FetchOptions,
-  call: Call,
-): Promise<ManifestFile> {
+async function fetchOne(file: ListedFile, run: FetchRun, call: Call): Promise<ManifestFile> {
+  const { options } = run;
   const key = JSON.stringify([options.scope, options.force, file.source.root, file.path]);
-  const blob = await options.flight.joinOrRedo(key, call.signal, () => download(file, floor, options, call));
+  const blob = await options.flight.joinOrRedo(key, call.signal, () => download(file, run, call));
   options.intake.share(blob);
   return { path: file.path, ...blob };
 }
 
-async function download(file: ListedFile, floor: ProgressFloor, options: FetchOptions, call: Call) {
-  if (file.size !== null && file.size >= RESUMABLE_BYTES) {
-    return await downloadLarge(file, file.size, floor, options, call);
-  }
-  const { intake, slots, bodies, floor: limits } = options;
+async function download(file: ListedFile, run: FetchRun, call: Call): Promise<Blob> {
   const { size } = file;
-  const fetchWith = <T>(take: (body: Body) => Promise<T>) =>
-    retry(FILE_PLAN, hooksFor(file, options, call), call.signal, tryEnd =>
-      pastBreaker(slots, file.source.breaker, limits, tryEnd, async (signal, watch) => {
-        const opened = await file.source.open(file.path, { ...call, signal });
-        try {
-          assertComplete(file, opened);
-          return await take(floor.watch(watch(opened.body)));
-        } finally {
-          opened.close();
-        }
-      }),
-    );
-  if (size === null || size > SMALL_BYTES) return await fetchWith(body => intake.take(body, size));
+  if (size !== null && size >= RESUMABLE_BYTES) return await downloadLarge(file, size, run, call);
+  if (size === null || size > SMALL_BYTES) return await downloadStream(file, run, call);
+  const { bodies, intake } = run.options;
   // The disk works while the slot is another file's.
   return await bodies.use(call.signal, async () =>
-    intake.takeBytes(await fetchWith(body => collect(body, size))),
+    intake.takeBytes(await downloadSmall({ ...file, size, isOneOfMany: run.isOfMany }, run, call)),
+  );
+}
+
+async function downloadStream(file: ListedFile, { options, floor }: FetchRun, call: Call): Promise<Blob> {
+  return await inTries(file, options, call, async (signal, came) => {
+    const opened = await file.source.open(file.path, { ...call, signal });
+    try {
+      assertComplete(file, opened);
+      return await options.intake.take(floor.watch(opened.body, came), file.size);
+    } finally {
+      opened.close();
+    }
+  });
+}
+
+async function downloadSmall(
+  file: ListedFile & SmallFile,
+  { options, floor }: FetchRun,
+  call: Call,
+): Promise<Uint8Array> {
+  return await inTries(file, options, call, async (signal, came, giveBack) => {
+    let transfer: Transfer | null = null;
+    let isWhole = false;
+    const progress = {
+      answered: () => {
+        transfer = floor.begin();
+        giveBack();
+      },
+      came: (bytes: number) => {
+        transfer?.came(bytes);
+        came(bytes);
+      },
+    };
+    try {
+      const bytes = await file.source.read(file, { ...call, signal }, progress);
+      isWhole = true;
+      return bytes;
+    } finally {
+      (transfer as Transfer | null)?.end(isWhole);
+    }
+  });
+}
+
+async function inTries<T>(
+  file: ListedFile,
+  options: FetchOptions,
+  call: Call,
+  work: Parameters<typeof pastBreaker<T>>[4],
+): Promise<T> {
+  const { slots, floor } = options;
+  return await retry(FILE_PLAN, hooksFor(file, options, call), call.signal, signal =>
+    pastBreaker(slots, file.source.breaker, floor, signal, work),
   );
 }
 
 async function downloadLarge(
   listed: ListedFile,
   size: number,
-  floor: ProgressFloor,
-  options: FetchOptions,
+  { options, floor }: FetchRun,
   call: Call,
 ): Promise<Blob> {
   const { intake, slots, parts, scope, force } = options;
@@ -198,19 +244,6 @@ function hooksFor(file: ListedFile, options: FetchOptions, call: Call) {
       });
     },
   };
-}
-
-/** @throws SidecarError `artifact_corrupt` where there are more bytes or fewer */
-async function collect(body: AsyncIterable<Uint8Array>, size: number): Promise<Uint8Array> {
-  const bytes = Buffer.allocUnsafe(size);
-  let came = 0;
-  for await (const chunk of body) {
-    if (came + chunk.byteLength > size) throw wrongSize(`more than ${size}`, size);
-    bytes.set(chunk, came);
-    came += chunk.byteLength;
-  }
-  if (came < size) throw wrongSize(String(came), size);
-  return bytes;
 }
 
 function belowFloor(floor: FloorLimits): SidecarError {

@@ -22,6 +22,9 @@ export interface PartLimits {
 
 export const PARTS: PartLimits = { above: 256 * MIB, size: 64 * MIB, inFlight: 4 };
 
+/** With who is told of each chunk. */
+type Watched = OpenFile & { readonly came: (bytes: number) => void };
+
 interface Stretch {
   at: number;
   readonly end: number;
@@ -123,7 +126,7 @@ async function begin(file: LargeFile, call: Call, onPart: (first: Stretch) => vo
     }
     if (wanted.etag !== null) throw new Changed(file.listed.path);
     found.close();
-    await openedInSlot(file, call, undefined, whole => writeWhole(file, whole));
+    await openedInSlot(file, call, undefined, whole => writeWhole(file, { ...whole, came: found.came }));
   });
 }
 
@@ -145,25 +148,29 @@ async function fetchPart(file: LargeFile, stretch: Stretch, call: Call): Promise
   });
 }
 
-async function writeWhole(file: LargeFile, found: OpenFile): Promise<void> {
+async function writeWhole(file: LargeFile, found: Watched): Promise<void> {
   assertComplete(file.listed, found);
   await file.growing.restart(found.etag);
   await write(file, found, { at: 0, end: file.size });
 }
 
-async function write({ growing, floor }: LargeFile, { body }: OpenFile, stretch: Stretch): Promise<void> {
-  await growing.file.write(floor.watch(body), stretch);
+async function write(
+  { growing, floor }: LargeFile,
+  { body, came }: Watched,
+  stretch: Stretch,
+): Promise<void> {
+  await growing.file.write(floor.watch(body, came), stretch);
 }
 
 async function opened(
   file: LargeFile,
   call: Call,
   wanted: WantedRange | undefined,
-  use: (found: OpenFile) => Promise<void>,
+  use: (found: Watched) => Promise<void>,
 ): Promise<void> {
   const { listed, limits } = file;
-  await pastBreaker(file.slots, listed.source.breaker, limits, call.signal, (signal, watch) =>
-    openedInSlot(file, { ...call, signal }, wanted, found => use({ ...found, body: watch(found.body) })),
+  await pastBreaker(file.slots, listed.source.breaker, limits, call.signal, (signal, came) =>
+    openedInSlot(file, { ...call, signal }, wanted, found => use({ ...found, came })),
   );
 }
 

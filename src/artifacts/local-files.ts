@@ -4,7 +4,8 @@ import { isAbsolute, join, relative } from 'node:path';
 import { errnoOf, SidecarError } from '../domain/errors.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 import { unsafe } from './paths.ts';
-import type { ArtifactSource, Entry, OpenFile } from './source.ts';
+import type { ArtifactSource, Entry, OpenFile, Progress, SmallFile } from './source.ts';
+import { readWhole } from './whole.ts';
 
 /** A directory that the sidecar can read itself, below one that the operator named. Links that lead out are refused. */
 export class LocalFiles implements ArtifactSource {
@@ -44,6 +45,10 @@ export class LocalFiles implements ArtifactSource {
       part: null,
       close: () => void body.on('error', () => undefined).destroy(),
     };
+  }
+
+  async read(file: SmallFile, call: Call, progress: Progress): Promise<Uint8Array> {
+    return await readWhole(file, await this.open(file.path, call), progress);
   }
 
   async #entry(dir: string, name: string): Promise<Entry> {

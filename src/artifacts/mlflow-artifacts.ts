@@ -6,9 +6,20 @@ import { type RetryPlan, retry } from '../policy/retry.ts';
 import { reasonOf, singleHeader, statusError } from '../upstream/failure.ts';
 import { readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
-import { discard, type UpstreamResponse } from '../upstream/transport.ts';
+import type { ResponseHead } from '../upstream/receive.ts';
+import { discard } from '../upstream/transport.ts';
+import { assertComplete } from './complete.ts';
 import { Changed, partOf, rangeHeaders, strongEtag } from './range.ts';
-import { type ArtifactSource, type Entry, MAX_ENTRIES, type OpenFile, type WantedRange } from './source.ts';
+import {
+  type ArtifactSource,
+  type Entry,
+  MAX_ENTRIES,
+  type OpenFile,
+  type Progress,
+  type SmallFile,
+  type WantedRange,
+} from './source.ts';
+import { Whole } from './whole.ts';
 
 /** A directory of as many names as are taken is about 4 MB. */
 const LISTING_LIMIT: SizeLimit = { maxBytes: 8 * 1024 * 1024, code: 'unsafe_path' };
@@ -87,11 +98,14 @@ export class MlflowArtifacts implements ArtifactSource {
 
   async open(path: string, call: Call, range?: WantedRange): Promise<OpenFile> {
     const what = `The artifact ${this.#name(path)}`;
-    const segments = [...this.#segments, ...segmentsOf(path)].map(encodeURIComponent);
-    const url = new URL(`${this.#endpoint}/${segments.join('/')}`);
-    const request = { url, method: 'GET' as const, headers: rangeHeaders(range) };
+    const request = { url: this.#address(path), method: 'GET' as const, headers: rangeHeaders(range) };
     const response = await this.#client.send(what, request, call).catch(asArtifactError);
-    assertGiven(what, response, range !== undefined);
+    try {
+      assertGiven(what, response, range !== undefined);
+    } catch (error) {
+      discard(response);
+      throw error;
+    }
     return {
       body: guarded(what, response.body, call.signal),
       length: lengthOf(response),
@@ -100,6 +114,31 @@ export class MlflowArtifacts implements ArtifactSource {
       part: partOf(what, response),
       close: () => discard(response),
     };
+  }
+
+  async read({ path, size, isOneOfMany }: SmallFile, call: Call, progress: Progress): Promise<Uint8Array> {
+    const what = `The artifact ${this.#name(path)}`;
+    const request = { url: this.#address(path), method: 'GET' as const, keepAlive: isOneOfMany };
+    const whole = new Whole(size);
+    const receiver = {
+      head: (head: ResponseHead) => {
+        assertGiven(what, head, false);
+        assertComplete({ path, size }, { length: lengthOf(head), hasEnd: true });
+        progress.answered();
+      },
+      data: (chunk: Uint8Array) => {
+        progress.came(chunk.byteLength);
+        whole.take(chunk);
+      },
+      broken: (error: unknown) => brokenOff(what, error),
+    };
+    await this.#client.receive(what, request, call, receiver).catch(asArtifactError);
+    return whole.end();
+  }
+
+  #address(path: string): URL {
+    const segments = [...this.#segments, ...segmentsOf(path)].map(encodeURIComponent);
+    return new URL(`${this.#endpoint}/${segments.join('/')}`);
   }
 
   #name(path: string): string {
@@ -111,12 +150,12 @@ function segmentsOf(path: string): readonly string[] {
   return path === '' ? [] : path.split('/');
 }
 
-function lengthOf(response: UpstreamResponse): number | null {
+function lengthOf(response: ResponseHead): number | null {
   const header = singleHeader(response.headers['content-length']);
   return header === undefined ? null : Number(header);
 }
 
-function isChunked(response: UpstreamResponse): boolean {
+function isChunked(response: ResponseHead): boolean {
   return /\bchunked\b/i.test(singleHeader(response.headers['transfer-encoding']) ?? '');
 }
 
@@ -133,11 +172,15 @@ async function* guarded(
     yield* body;
   } catch (error) {
     signal.throwIfAborted();
-    throw new SidecarError('artifact_corrupt', `${what} broke off: ${reasonOf(error)}.`, {
-      cause: error,
-      serverFault: true,
-    });
+    throw brokenOff(what, error);
   }
+}
+
+function brokenOff(what: string, error: unknown): SidecarError {
+  return new SidecarError('artifact_corrupt', `${what} broke off: ${reasonOf(error)}.`, {
+    cause: error,
+    serverFault: true,
+  });
 }
 
 function asArtifactError(error: unknown): never {
@@ -156,12 +199,11 @@ function entriesOf(body: unknown, what: string): readonly Entry[] {
   }));
 }
 
-function assertGiven(what: string, response: UpstreamResponse, isRangeAsked: boolean): void {
+function assertGiven(what: string, response: ResponseHead, isRangeAsked: boolean): void {
   const status = response.statusCode;
   const isGiven = status === 200 || (status === 206 && isRangeAsked);
   const encoding = singleHeader(response.headers['content-encoding']) ?? 'identity';
   if (isGiven && encoding === 'identity') return;
-  discard(response);
   if (status === 404) throw missing(what, null);
   if (status === 416 && isRangeAsked) throw new Changed(what);
   if (status >= 300 && status < 400) {

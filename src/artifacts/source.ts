@@ -24,6 +24,22 @@ export interface WantedRange extends Range {
   readonly etag: string | null;
 }
 
+/** A file that is worth no stream of its own. */
+export interface SmallFile {
+  readonly path: string;
+  /** In bytes, as the listing has it. */
+  readonly size: number;
+  /** Many more of its kind are to come. */
+  readonly isOneOfMany: boolean;
+}
+
+/** Told how a file comes. */
+export interface Progress {
+  /** The other side has done its work: what it still has to do is to send. */
+  answered(): void;
+  came(bytes: number): void;
+}
+
 export interface OpenFile {
   readonly body: AsyncIterable<Uint8Array>;
   /** What the other side says that it sends, in bytes. */
@@ -54,4 +70,9 @@ export interface ArtifactSource {
    * one that is wanted.
    */
   open(path: string, call: Call, range?: WantedRange): Promise<OpenFile>;
+  /**
+   * Tries once to get a small file as a whole.
+   * @throws SidecarError `artifact_corrupt` where it has another size or breaks off
+   */
+  read(file: SmallFile, call: Call, progress: Progress): Promise<Uint8Array>;
 }

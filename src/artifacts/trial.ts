@@ -9,13 +9,15 @@ const TRIAL_MS = 30_000;
 /** What came late for that is looked at again so often. */
 const AGAIN_MS = 1_000;
 
-type Body = AsyncIterable<Uint8Array>;
+/** Told of each chunk. */
+type Came = (bytes: number) => void;
 
-type Fetch<T> = (signal: AbortSignal, watch: (body: Body) => Body) => Promise<T>;
+type Fetch<T> = (signal: AbortSignal, came: Came) => Promise<T>;
 
 /**
  * Fetches one file, or a part of it, in a slot and past the breaker of its server. Where another's trial is under way it
- * waits for that one, without a slot: refused, it would end its run, and with it perhaps the trial.
+ * waits for that one, without a slot: refused, it would end its run, and with it perhaps the trial. `fetch` may give its slot
+ * back before it ends.
  * @param breaker none for local files
  * @throws SidecarError `circuit_open`, or what `fetch` throws
  */
@@ -24,17 +26,19 @@ export async function pastBreaker<T>(
   breaker: Breaker | undefined,
   floor: FloorLimits,
   signal: AbortSignal,
-  fetch: Fetch<T>,
+  fetch: (signal: AbortSignal, came: Came, giveBack: () => void) => Promise<T>,
 ): Promise<T> {
-  if (breaker === undefined) return await slots.use(signal, () => fetch(signal, body => body));
+  if (breaker === undefined)
+    return await slots.use(signal, giveBack => fetch(signal, () => undefined, giveBack));
   // By then a trial has been decided, or the floor has ended it.
   const waitUntil = performance.now() + TRIAL_MS + floor.windowS * 1_000;
   for (;;) {
     const msLeft = waitUntil - performance.now();
     if (breaker.trial !== null) await untilAborted(within(msLeft, breaker.trial), signal);
-    const done = await slots.use(signal, async () => {
+    const done = await slots.use(signal, async giveBack => {
       if (breaker.trial !== null && msLeft > 0) return null;
-      return { value: await breaker.run(signal, trial => onTrial(trial, floor, signal, fetch)) };
+      const fetchIt: Fetch<T> = (until, came) => fetch(until, came, giveBack);
+      return { value: await breaker.run(signal, trial => onTrial(trial, floor, signal, fetchIt)) };
     });
     if (done !== null) return done.value;
   }
@@ -51,7 +55,7 @@ export async function onTrial<T>(
   signal: AbortSignal,
   fetch: Fetch<T>,
 ): Promise<T> {
-  if (trial === null) return await fetch(signal, body => body);
+  if (trial === null) return await fetch(signal, () => undefined);
   let bytes = 0;
   const tooLate = new AbortController();
   const decide = () => {
@@ -59,15 +63,12 @@ export async function onTrial<T>(
     else if (bytes >= (bytesPerSecond * TRIAL_MS) / 1_000) trial.succeeded();
     else timer = setTimeout(decide, AGAIN_MS);
   };
-  async function* counted(body: Body): AsyncGenerator<Uint8Array> {
-    for await (const chunk of body) {
-      bytes += chunk.byteLength;
-      yield chunk;
-    }
-  }
+  const count = (more: number) => {
+    bytes += more;
+  };
   let timer = setTimeout(decide, TRIAL_MS);
   try {
-    return await fetch(AbortSignal.any([signal, tooLate.signal]), counted);
+    return await fetch(AbortSignal.any([signal, tooLate.signal]), count);
   } finally {
     clearTimeout(timer);
   }

@@ -1,6 +1,6 @@
 /**
  * Runs `work` with a signal that aborts with its parent or after `ms`, whichever is first, and leaves neither a timer
- * nor a listener behind.
+ * nor a listener behind. With an infinite `ms` that is its parent.
  * @throws what `timeoutError` makes, once `ms` milliseconds are over
  */
 export async function withTimeout<T>(
@@ -10,6 +10,7 @@ export async function withTimeout<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   parent.throwIfAborted();
+  if (ms === Number.POSITIVE_INFINITY) return await work(parent);
   const controller = new AbortController();
   const follow = () => controller.abort(parent.reason);
   const timer = setTimeout(() => controller.abort(timeoutError()), ms);

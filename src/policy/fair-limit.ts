@@ -3,10 +3,10 @@ import { inLine } from './abort.ts';
 /** The slots of one run. */
 export interface Slots {
   /**
-   * Does `work` once a slot is free, and gives the slot back when it ends.
+   * Does `work` once a slot is free, and gives the slot back when it ends, or as soon as it says so.
    * @throws the signal's reason, where that aborts before a slot was free
    */
-  use<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T>;
+  use<T>(signal: AbortSignal, work: (giveBack: () => void) => Promise<T>): Promise<T>;
 }
 
 interface Run {
@@ -34,13 +34,19 @@ export class FairLimit {
     return {
       use: async (signal, work) => {
         await this.#take(run, signal);
-        try {
-          return await work();
-        } finally {
+        let isHeld = true;
+        const giveBack = () => {
+          if (!isHeld) return;
+          isHeld = false;
           run.held--;
           this.#held--;
           // After what follows from this work's end: where it failed, its run does not want another slot.
           setImmediate(() => this.#giveOut());
+        };
+        try {
+          return await work(giveBack);
+        } finally {
+          giveBack();
         }
       },
     };

@@ -6,6 +6,13 @@ export interface FloorLimits {
   readonly windowS: number;
 }
 
+/** One body on its way. */
+export interface Transfer {
+  came(bytes: number): void;
+  /** To be called once. */
+  end(isWhole: boolean): void;
+}
+
 const TICK_MS = 1_000;
 
 /**
@@ -30,8 +37,25 @@ export class ProgressFloor {
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Passes `body` through and counts it. */
-  async *watch(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  /** A body that is taken as it comes, from its head on. */
+  begin(): Transfer {
+    this.#beginWait();
+    return {
+      came: bytes => {
+        this.#bytes += bytes;
+      },
+      end: isWhole => {
+        this.#endWait();
+        if (isWhole) this.#finished();
+      },
+    };
+  }
+
+  /** Passes `body` through and counts it, for `came` as well. */
+  async *watch(
+    body: AsyncIterable<Uint8Array>,
+    came: (bytes: number) => void = () => undefined,
+  ): AsyncGenerator<Uint8Array> {
     const chunks = body[Symbol.asyncIterator]();
     try {
       for (;;) {
@@ -39,6 +63,7 @@ export class ProgressFloor {
         const next = await chunks.next().finally(() => this.#endWait());
         if (next.done === true) return this.#finished();
         this.#bytes += next.value.byteLength;
+        came(next.value.byteLength);
         yield next.value;
       }
     } finally {

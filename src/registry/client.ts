@@ -10,8 +10,9 @@ import { discard } from '../upstream/transport.ts';
 
 /** All tries of one registry request and the waits between them. */
 const BUDGET_MS = 30_000;
-/** As many as there are connections; MLflow's own workers are fewer. */
-const PLACES = { inFlight: 32, waiting: 1_000 };
+/** MLflow's own workers are fewer. */
+export const QUESTIONS_AT_ONCE = 32;
+const PLACES = { inFlight: QUESTIONS_AT_ONCE, waiting: 1_000 };
 /** The largest real answer, a page of a hundred logged models, is far smaller. */
 const ANSWER_LIMIT: SizeLimit = { maxBytes: 4 * 1024 * 1024, code: 'mlflow_error' };
 

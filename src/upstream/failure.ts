@@ -1,6 +1,6 @@
 import { errnoOf, SidecarError } from '../domain/errors.ts';
 import { parseRetryAfter } from '../policy/backoff.ts';
-import type { UpstreamResponse } from './transport.ts';
+import type { ResponseHead } from './receive.ts';
 
 const TIMEOUTS = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
@@ -56,7 +56,7 @@ function hintOf(error: unknown): string {
  * The error for an answer with a status that is no success. Whether a 4xx has a meaning is for the caller to say first.
  * @param message the upstream's own words, if it gave any
  */
-export function statusError(what: string, response: UpstreamResponse, message: string | null): SidecarError {
+export function statusError(what: string, response: ResponseHead, message: string | null): SidecarError {
   const { statusCode: status, headers } = response;
   const said = message === null ? '' : ` (${message})`;
   if (status === 401 || status === 403) return deniedError(what, status, said);

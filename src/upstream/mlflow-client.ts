@@ -2,6 +2,7 @@ import { SidecarError } from '../domain/errors.ts';
 import type { Origin } from '../domain/events.ts';
 import type { Credentials } from './credentials.ts';
 import { connectionError } from './failure.ts';
+import type { Receiver, ResponseHead } from './receive.ts';
 import { redactor } from './redact.ts';
 import { discard, type Transport, type UpstreamRequest, type UpstreamResponse } from './transport.ts';
 
@@ -16,6 +17,11 @@ export interface Call {
   readonly onTryFailed?: (error: SidecarError) => void;
 }
 
+/** Takes a small answer, and says what it means where that breaks off after its head. */
+export interface AnswerReceiver extends Receiver {
+  broken(error: unknown): SidecarError;
+}
+
 /** What is asked; the client adds the headers that say who asks. */
 type Question = Omit<UpstreamRequest, 'signal' | 'headers'> & Partial<Pick<UpstreamRequest, 'headers'>>;
 
@@ -28,6 +34,16 @@ export interface MlflowClientOptions {
   readonly workspace: string | null;
   /** Only they get a credential: an artifact address comes from outside and may be anybody's. */
   readonly trustedOrigins: ReadonlySet<string>;
+}
+
+/** The sidecar's own credential was refused. */
+class Unauthorized extends Error {
+  readonly head: ResponseHead;
+
+  constructor(head: ResponseHead) {
+    super('unauthorized');
+    this.head = head;
+  }
 }
 
 /** One try of one exchange with MLflow, with its headers; retries are above it. */
@@ -48,6 +64,41 @@ export class MlflowClient {
     if (!(await this.#options.credentials.renew())) return response;
     discard(response);
     return await this.#sendOnce(what, request, call);
+  }
+
+  /**
+   * The same for a small answer, which goes straight to the receiver; that throws for every status that it does not take.
+   * @throws SidecarError the receiver's, or `mlflow_unreachable` or `mlflow_timeout` before the answer's head
+   */
+  async receive(what: string, request: Question, call: Call, receiver: AnswerReceiver): Promise<void> {
+    const head = (found: ResponseHead) => {
+      if (found.statusCode === 401 && call.authorization === null) throw new Unauthorized(found);
+      receiver.head(found);
+    };
+    try {
+      await this.#receiveOnce(what, request, call, { ...receiver, head });
+    } catch (error) {
+      if (!(error instanceof Unauthorized)) throw error;
+      if (!(await this.#options.credentials.renew())) receiver.head(error.head);
+      await this.#receiveOnce(what, request, call, receiver);
+    }
+  }
+
+  async #receiveOnce(what: string, request: Question, call: Call, receiver: AnswerReceiver): Promise<void> {
+    const headers = await this.#headers(request, call);
+    let isAnswered = false;
+    const head = (found: ResponseHead) => {
+      isAnswered = true;
+      receiver.head(found);
+    };
+    try {
+      const asked = { ...request, headers, signal: call.signal };
+      await this.#options.transport.receive(asked, { head, data: chunk => receiver.data(chunk) });
+    } catch (error) {
+      call.signal.throwIfAborted();
+      if (error instanceof SidecarError || error instanceof Unauthorized) throw error;
+      throw isAnswered ? receiver.broken(error) : connectionError(what, error);
+    }
   }
 
   async #sendOnce(what: string, request: Question, call: Call): Promise<MlflowResponse> {

@@ -4,11 +4,12 @@ import type { MlflowOptions } from '../config/options.ts';
 import { untilAborted } from '../policy/abort.ts';
 import type { Names } from './dns.ts';
 import { systemNames } from './dns-system.ts';
+import { type Receiver, receive } from './receive.ts';
 
 /** A cache stands behind it, so a connection need not be waited for. */
 const CONNECT_TIMEOUT_MS = 3_000;
-/** Twice the files in flight: callers' registry requests find a connection beside a download. */
-const MAX_CONNECTIONS = 32;
+/** A plain connection is kept for the next file of many only, which comes at once or never; servers close theirs after 2 s or more. */
+const PLAIN_KEEP_ALIVE_MS = 1_000;
 /** MLflow stages a whole file before it answers; whoever asks for less has a shorter timeout of its own. */
 const FIRST_BYTE_TIMEOUT_MS = 120_000;
 
@@ -18,6 +19,8 @@ export interface UpstreamRequest {
   readonly method: 'GET' | 'POST';
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** Over plain HTTP, too: see `reset` below. */
+  readonly keepAlive?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -33,27 +36,32 @@ export class Transport {
     this.#https = https;
   }
 
-  /** @throws Error if a certificate file cannot be read */
+  /**
+   * @param connections to one origin at once
+   * @throws Error if a certificate file cannot be read
+   */
   static async open(
     options: Pick<MlflowOptions, 'tls' | 'proxy'>,
+    connections: number,
     names: Names = systemNames(),
   ): Promise<Transport> {
     const toProxy = { timeout: CONNECT_TIMEOUT_MS, lookup: names.lookup };
     const connect = { ...toProxy, ...(await tlsOptions(options.tls)) };
     const limits = {
       connect,
-      connections: MAX_CONNECTIONS,
+      connections,
       headersTimeout: FIRST_BYTE_TIMEOUT_MS,
       // It starts again with every chunk, so a trickle never trips it; deadlines and the progress floor do.
       bodyTimeout: 0,
       // To find out whether a server speaks HTTP/2 all requests wait for one connection: where that hangs, each in turn for 3 s.
       allowH2: false,
     };
-    const via = (proxy: string | null) => {
-      if (proxy === null) return new Agent(limits);
+    const via = (proxy: string | null, more: Agent.Options = {}) => {
+      if (proxy === null) return new Agent({ ...limits, ...more });
       const noProxy = options.proxy.noProxy ?? '';
       return new EnvHttpProxyAgent({
         ...limits,
+        ...more,
         httpProxy: proxy,
         httpsProxy: proxy,
         noProxy,
@@ -61,34 +69,49 @@ export class Transport {
         proxyTls: toProxy,
       });
     };
-    return new Transport(via(options.proxy.http), via(options.proxy.https));
+    const plain = { keepAliveTimeout: PLAIN_KEEP_ALIVE_MS, keepAliveMaxTimeout: PLAIN_KEEP_ALIVE_MS };
+    return new Transport(via(options.proxy.http, plain), via(options.proxy.https));
   }
 
   /** Redirects are not followed: an answer from somewhere else is not MLflow's. */
   async request(request: UpstreamRequest): Promise<UpstreamResponse> {
     request.signal.throwIfAborted();
     // As long as there is no connection, undici does not look at the signal.
-    return await untilAborted(this.#send(request), request.signal);
+    return await untilAborted(
+      this.#over(request.url).request({ ...optionsOf(request), signal: request.signal }),
+      request.signal,
+    );
   }
 
-  #send(request: UpstreamRequest): Promise<UpstreamResponse> {
-    const isPlain = request.url.protocol === 'http:';
-    return (isPlain ? this.#http : this.#https).request({
-      origin: request.url.origin,
-      path: request.url.pathname + request.url.search,
-      method: request.method,
-      headers: { 'accept-encoding': 'identity', ...request.headers },
-      body: request.body ?? null,
-      signal: request.signal,
-      // A kept-alive plain connection costs 45 ms an answer (two writes against delayed ACK), a fresh one 5 ms; with TLS
-      // the handshake costs more than that.
-      reset: isPlain,
-    });
+  /** The same for a small answer, which goes straight to the receiver. */
+  async receive(request: UpstreamRequest, receiver: Receiver): Promise<void> {
+    await receive(this.#over(request.url), optionsOf(request), receiver, request.signal);
+  }
+
+  #over(url: URL): Dispatcher {
+    return isPlain(url) ? this.#http : this.#https;
   }
 
   async close(): Promise<void> {
     await Promise.all([this.#http.destroy(), this.#https.destroy()]);
   }
+}
+
+function isPlain(url: URL): boolean {
+  return url.protocol === 'http:';
+}
+
+function optionsOf(request: UpstreamRequest): Dispatcher.DispatchOptions & { readonly origin: string } {
+  return {
+    origin: request.url.origin,
+    path: request.url.pathname + request.url.search,
+    method: request.method,
+    headers: { 'accept-encoding': 'identity', ...request.headers },
+    body: request.body ?? null,
+    // A kept-alive plain connection costs 45 ms an answer (two writes against delayed ACK), a fresh one 5 ms; with TLS the
+    // handshake costs more than that. Many files at once have others on their way meanwhile, and save the connecting.
+    reset: isPlain(request.url) && request.keepAlive !== true,
+  };
 }
 
 async function tlsOptions(tls: MlflowOptions['tls']): Promise<Record<string, unknown>> {

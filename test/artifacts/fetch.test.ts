@@ -168,18 +168,7 @@ test('a file that broke off is tried again after 2 s or more, and the second try
 
 test('a file whose Content-Length is not the listed size is artifact_corrupt before a byte is taken', async () => {
   let taken = 0;
-  const source = {
-    root: 'r',
-    list: async () => [],
-    open: async () => ({
-      body: chunks('longer'),
-      length: 6,
-      hasEnd: true,
-      etag: null,
-      part: null,
-      close: () => undefined,
-    }),
-  };
+  const source = new Scripted({}, () => chunks('longer'), 'r', 6);
   const take = async () => {
     taken++;
     return { size: 6, sha256: '' };

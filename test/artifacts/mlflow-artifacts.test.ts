@@ -35,6 +35,16 @@ async function read(source: MlflowArtifacts, signal = call().signal): Promise<nu
   }
 }
 
+async function readSmall(
+  source: MlflowArtifacts,
+  size: number,
+  { signal = call().signal, isOneOfMany = false } = {},
+): Promise<number> {
+  const progress = { answered: () => undefined, came: () => undefined };
+  const bytes = await source.read({ path: 'MLmodel', size, isOneOfMany }, { ...call(), signal }, progress);
+  return bytes.byteLength;
+}
+
 describe('the address', () => {
   test('of a listing has the path as a query', async () => {
     const { source, upstream } = await answering({});
@@ -158,12 +168,14 @@ describe('a file', () => {
   ])('that is answered with %s is %s', async (_, answer, code) => {
     const { source } = await answering(answer);
     await expect(source.open('MLmodel', call())).rejects.toMatchObject({ code });
+    await expect(readSmall(source, 1)).rejects.toMatchObject({ code });
   });
 
   test('on a server that is not there is mlflow_unreachable', async () => {
-    await expect((await sourceAt('http://127.0.0.1:1')).open('MLmodel', call())).rejects.toMatchObject({
-      code: 'mlflow_unreachable',
-    });
+    const source = await sourceAt('http://127.0.0.1:1');
+    const unreachable = { code: 'mlflow_unreachable' };
+    await expect(source.open('MLmodel', call())).rejects.toMatchObject(unreachable);
+    await expect(readSmall(source, 1)).rejects.toMatchObject(unreachable);
   });
 
   test('that is shorter than its Content-Length is artifact_corrupt', async () => {
@@ -172,9 +184,38 @@ describe('a file', () => {
       res.write('half');
       setTimeout(() => res.destroy(), 10);
     });
-    await expect(read(await sourceAt(await listen(server)))).rejects.toMatchObject({
-      code: 'artifact_corrupt',
+    const source = await sourceAt(await listen(server));
+    const brokenOff = { code: 'artifact_corrupt', serverFault: true };
+    await expect(read(source)).rejects.toMatchObject(brokenOff);
+    await expect(readSmall(source, 100)).rejects.toMatchObject({
+      ...brokenOff,
+      message: expect.stringContaining('broke off'),
     });
+  });
+
+  test.each([
+    ['says that it has another size than is listed', { 'content-length': '4' }, 'MLmodel has 4 bytes'],
+    ['brings more than is listed', { 'transfer-encoding': 'chunked' }, 'more than 3'],
+  ])('that %s is artifact_corrupt, and its connection is closed', async (_, headers, message) => {
+    let closed = 0;
+    const server = createServer((_, res) => {
+      res.on('close', () => closed++);
+      res.writeHead(200, headers);
+      res.write('four');
+    });
+    const source = await sourceAt(await listen(server));
+    await expect(readSmall(source, 3)).rejects.toMatchObject({
+      code: 'artifact_corrupt',
+      message: expect.stringContaining(message),
+    });
+    await expect.poll(() => closed).toBe(1);
+  });
+
+  test('that is one of many comes on a connection that is kept for the next; any other has its own', async () => {
+    const { source, upstream } = await answering({ body: 'x' });
+    await readSmall(source, 1, { isOneOfMany: true });
+    await readSmall(source, 1, { isOneOfMany: false });
+    expect(upstream.asked.map(({ headers }) => headers['connection'])).toEqual(['keep-alive', 'close']);
   });
 
   test('without a Content-Length says nothing of its length', async () => {
@@ -197,8 +238,8 @@ describe('a file', () => {
     });
     const source = await sourceAt(await listen(server));
     const signal = AbortSignal.timeout(60);
-    const thrown: unknown = await read(source, signal).catch((error: unknown) => error);
-    expect(thrown).toBe(signal.reason);
+    const thrown = await Promise.allSettled([read(source, signal), readSmall(source, 100, { signal })]);
+    expect(thrown).toEqual(Array(2).fill({ status: 'rejected', reason: signal.reason }));
   });
 });
 

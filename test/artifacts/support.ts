@@ -5,8 +5,9 @@ import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { BODIES_IN_MEMORY, type FetchOptions, FILES_IN_FLIGHT } from '../../src/artifacts/fetch.ts';
 import { PARTS } from '../../src/artifacts/large.ts';
-import type { ArtifactSource, Entry } from '../../src/artifacts/source.ts';
+import type { ArtifactSource, Entry, Progress, SmallFile } from '../../src/artifacts/source.ts';
 import type { ListedFile } from '../../src/artifacts/walk.ts';
+import { readWhole } from '../../src/artifacts/whole.ts';
 import { EventBus } from '../../src/domain/events.ts';
 import { FairLimit } from '../../src/policy/fair-limit.ts';
 import { SingleFlight } from '../../src/policy/single-flight.ts';
@@ -44,13 +45,16 @@ export class Scripted implements ArtifactSource {
   closed = 0;
   readonly #listing: (dir: string) => readonly Entry[];
   readonly #open: Open;
+  readonly #length: number | null;
 
   constructor(
     listing: Readonly<Record<string, readonly Entry[]>> | ((dir: string) => readonly Entry[]),
     open?: Open,
     root = 'r',
+    length: number | null = null,
   ) {
     this.root = root;
+    this.#length = length;
     this.#listing = typeof listing === 'function' ? listing : path => listing[path] ?? [];
     this.#open = open ?? (path => chunks(path));
   }
@@ -64,12 +68,16 @@ export class Scripted implements ArtifactSource {
     this.opened.push(path);
     return {
       body: this.#open(path, signal),
-      length: null,
+      length: this.#length,
       hasEnd: true,
       etag: null,
       part: null,
       close: () => void this.closed++,
     };
+  }
+
+  async read(small: SmallFile, call: { readonly signal: AbortSignal }, progress: Progress) {
+    return await readWhole(small, await this.open(small.path, call), progress);
   }
 }
 

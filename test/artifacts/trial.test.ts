@@ -34,8 +34,11 @@ async function trialOf(chunk: number, seconds: number, afterS = 0) {
     },
   };
   let bytes = 0;
-  const downloading = onTrial(trial, FLOOR, forever, async (_, watch) => {
-    for await (const part of watch(body(chunk, seconds, afterS))) bytes += part.byteLength;
+  const downloading = onTrial(trial, FLOOR, forever, async (_, came) => {
+    for await (const part of body(chunk, seconds, afterS)) {
+      bytes += part.byteLength;
+      came(part.byteLength);
+    }
     return bytes;
   });
   const [result] = await Promise.all([downloading, vi.runAllTimersAsync()]);
@@ -73,11 +76,8 @@ test('where no byte came within 30 s it ends with artifact_timeout, which counts
   await expected;
 });
 
-test('what is no trial is neither watched nor timed', async () => {
-  const source = body(1, 1, 0);
-  const fetch = vi.fn(async (signal: AbortSignal, watch: (b: typeof source) => unknown) => [
-    signal,
-    watch(source),
-  ]);
-  expect(await onTrial(null, FLOOR, forever, fetch)).toEqual([forever, source]);
+test('what is no trial is neither counted nor timed', async () => {
+  const fetch = vi.fn(async (signal: AbortSignal, came: (bytes: number) => void) => [signal, came(1)]);
+  expect(await onTrial(null, FLOOR, forever, fetch)).toEqual([forever, undefined]);
+  expect(vi.getTimerCount()).toBe(0);
 });

@@ -158,6 +158,7 @@ test('at most 16 directories are asked for at once', async () => {
   const slow = {
     root: 'r',
     open: source.open.bind(source),
+    read: source.read.bind(source),
     list: async (path: string) => {
       most = Math.max(most, ++now);
       await new Promise(resolve => setTimeout(resolve, 2));

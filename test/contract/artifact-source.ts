@@ -54,8 +54,32 @@ export function anArtifactSource(name: string, make: MakeSource): void {
       opened.close();
     });
 
+    test.each(Object.keys(FILES))('reads %j as a whole, and tells how it comes', async path => {
+      const source = await make(FILES);
+      const expected = FILES[path] ?? Buffer.alloc(1);
+      const told: (number | 'answered')[] = [];
+      const progress = {
+        answered: () => void told.push('answered'),
+        came: (bytes: number) => void told.push(bytes),
+      };
+      const bytes = await source.read(small(path, expected.length), call(), progress);
+      expect(Buffer.from(bytes).equals(expected)).toBe(true);
+      expect(told[0]).toBe('answered');
+      expect(told.slice(1).reduce<number>((sum, n) => sum + Number(n), 0)).toBe(expected.length);
+    });
+
+    test.each([11, 13])('a file of 12 bytes that is listed with %i is artifact_corrupt', async size => {
+      const source = await make(FILES);
+      await expect(source.read(small('MLmodel', size), call(), SILENT)).rejects.toMatchObject({
+        code: 'artifact_corrupt',
+      });
+    });
+
     test('a file that is not there is artifact_missing', async () => {
       const source = await make(FILES);
+      await expect(source.read(small('nowhere', 1), call(), SILENT)).rejects.toMatchObject({
+        code: 'artifact_missing',
+      });
       await expect(source.open('nowhere', call())).rejects.toMatchObject({ code: 'artifact_missing' });
       await expect(source.open('MLmodel/nowhere', call())).rejects.toMatchObject({
         code: 'artifact_missing',
@@ -76,6 +100,7 @@ export function anArtifactSource(name: string, make: MakeSource): void {
       const source = await make(FILES);
       const gone = { ...call(), signal: AbortSignal.abort(new SidecarError('internal', 'gone')) };
       await expect(source.list('', gone)).rejects.toThrow('gone');
+      await expect(source.read(small('MLmodel', 12), gone, SILENT)).rejects.toBeInstanceOf(Error);
       await expect(
         source.open('data/deep/er/model.bin', gone).then(opened => collect(opened.body)),
       ).rejects.toBeInstanceOf(Error);
@@ -95,6 +120,12 @@ export function anArtifactSource(name: string, make: MakeSource): void {
       opened.close();
     });
   });
+}
+
+const SILENT = { answered: () => undefined, came: () => undefined };
+
+function small(path: string, size: number) {
+  return { path, size, isOneOfMany: false };
 }
 
 async function listed(source: ArtifactSource, dir: string) {

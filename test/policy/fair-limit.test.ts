@@ -62,3 +62,24 @@ test('a slot is free again after work that failed', async () => {
   await expect(fails).rejects.toThrow('broke');
   await expect(slots.use(signal, async () => 'free')).resolves.toBe('free');
 });
+
+test('a slot that is given back before the work ends is another’s at once, and is given back once', async () => {
+  const slots = new FairLimit(1).forRun();
+  const { signal } = new AbortController();
+  const ending = Promise.withResolvers<void>();
+  const first = slots.use(signal, async giveBack => {
+    giveBack();
+    giveBack();
+    await ending.promise;
+  });
+  let isHeld = true;
+  const second = slots.use(signal, () => new Promise<void>(resolve => setTimeout(resolve, 20)));
+  await slots.use(signal, async () => {
+    isHeld = false;
+  });
+  expect(isHeld).toBe(false);
+  await second;
+  ending.resolve();
+  await first;
+  await expect(slots.use(signal, async () => 'free')).resolves.toBe('free');
+});

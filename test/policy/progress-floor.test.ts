@@ -52,6 +52,28 @@ describe('a transfer', () => {
     return bytes;
   }
 
+  test('that is taken as it comes trips once a whole window brought too little, and not after its end', async () => {
+    const slow = floor.begin();
+    await vi.advanceTimersByTimeAsync(2_900);
+    slow.came(10);
+    expect(trips).toBe(0);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(trips).toBe(1);
+    slow.end(false);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(trips).toBe(1);
+  });
+
+  test('that is taken as it comes and is whole is progress', async () => {
+    for (let n = 0; n < 10; n++) {
+      const tiny = floor.begin();
+      await vi.advanceTimersByTimeAsync(900);
+      tiny.came(1);
+      tiny.end(true);
+    }
+    expect(trips).toBe(0);
+  });
+
   test('that comes at the floor goes through whole', async () => {
     const reading = read(chunks(20, 60, 500));
     await vi.advanceTimersByTimeAsync(11_000);

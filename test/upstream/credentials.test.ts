@@ -2,6 +2,7 @@ import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { SidecarError } from '../../src/domain/errors.ts';
 import { Credentials } from '../../src/upstream/credentials.ts';
 import type { MlflowClient } from '../../src/upstream/mlflow-client.ts';
 import { discard } from '../../src/upstream/transport.ts';
@@ -80,6 +81,25 @@ describe('a refusal with 401', () => {
     ]);
   });
 
+  test('is followed by one more try of a small answer, too, and stands where nothing changed', async () => {
+    const accepted = { token: 'old' };
+    const upstream = await guarded(accepted);
+    const file = await secretFile('old');
+    const credentials = { ...NO_CREDENTIAL, token: { file } };
+    const client = await clientFor({ trusted: [upstream.url], credentials });
+    expect(await receivedStatus(client, upstream.url)).toBe(200);
+    accepted.token = 'new';
+    await expect(receivedStatus(client, upstream.url)).rejects.toThrow('HTTP 401');
+    await writeFile(file, 'new');
+    expect(await receivedStatus(client, upstream.url)).toBe(200);
+    expect(upstream.asked.map(asked => asked.headers.authorization)).toEqual([
+      'Bearer old',
+      'Bearer old',
+      'Bearer old',
+      'Bearer new',
+    ]);
+  });
+
   test('stands where the file holds the same as before', async () => {
     const upstream = await guarded({ token: 'other' });
     const credentials = { ...NO_CREDENTIAL, token: { file: await secretFile('old') } };
@@ -111,6 +131,20 @@ describe('a refusal with 401', () => {
     expect(await statusOf(client, upstream.url)).toBe(200);
   });
 });
+
+/** @throws Error naming any status but 200 */
+async function receivedStatus(client: MlflowClient, url: string): Promise<number> {
+  let status = 0;
+  await client.receive('it', { url: new URL(url), method: 'GET' }, call(), {
+    head: ({ statusCode }) => {
+      if (statusCode !== 200) throw new SidecarError('mlflow_error', `HTTP ${statusCode}`);
+      status = statusCode;
+    },
+    data: () => undefined,
+    broken: () => new SidecarError('mlflow_error', 'broken'),
+  });
+  return status;
+}
 
 describe('who gets what', () => {
   test('a trusted origin gets the credential and the workspace', async () => {
