@@ -7,6 +7,9 @@ import { unsafe } from './paths.ts';
 import type { ArtifactSource, Entry, OpenFile, Progress, SmallFile } from './source.ts';
 import { readWhole } from './whole.ts';
 
+/** Each piece is written by itself. */
+const READ_BYTES = 256 * 1024;
+
 /** A directory that the sidecar can read itself, below one that the operator named. Links that lead out are refused. */
 export class LocalFiles implements ArtifactSource {
   readonly root: string;
@@ -36,7 +39,7 @@ export class LocalFiles implements ArtifactSource {
       await handle.close();
       throw unsafe(path, 'is no regular file');
     }
-    const body = createReadStream(real, { fd: handle, signal: call.signal });
+    const body = createReadStream(real, { fd: handle, signal: call.signal, highWaterMark: READ_BYTES });
     return {
       body,
       length: stats.size,

@@ -6,8 +6,7 @@ import { type RetryPlan, retry } from '../policy/retry.ts';
 import { reasonOf, singleHeader, statusError } from '../upstream/failure.ts';
 import { readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
-import type { ResponseHead } from '../upstream/receive.ts';
-import { discard } from '../upstream/transport.ts';
+import { lengthOf, type ResponseHead } from '../upstream/receive.ts';
 import { assertComplete } from './complete.ts';
 import { Changed, partOf, rangeHeaders, strongEtag } from './range.ts';
 import {
@@ -103,7 +102,7 @@ export class MlflowArtifacts implements ArtifactSource {
     try {
       assertGiven(what, response, range !== undefined);
     } catch (error) {
-      discard(response);
+      response.body.close();
       throw error;
     }
     return {
@@ -112,7 +111,7 @@ export class MlflowArtifacts implements ArtifactSource {
       hasEnd: lengthOf(response) !== null || isChunked(response),
       etag: strongEtag(singleHeader(response.headers['etag'])),
       part: partOf(what, response),
-      close: () => discard(response),
+      close: () => response.body.close(),
     };
   }
 
@@ -148,11 +147,6 @@ export class MlflowArtifacts implements ArtifactSource {
 
 function segmentsOf(path: string): readonly string[] {
   return path === '' ? [] : path.split('/');
-}
-
-function lengthOf(response: ResponseHead): number | null {
-  const header = singleHeader(response.headers['content-length']);
-  return header === undefined ? null : Number(header);
 }
 
 function isChunked(response: ResponseHead): boolean {

@@ -1,6 +1,6 @@
 import { SidecarError } from '../domain/errors.ts';
 import { singleHeader } from '../upstream/failure.ts';
-import { discard, type UpstreamResponse } from '../upstream/transport.ts';
+import type { UpstreamResponse } from '../upstream/transport.ts';
 import type { OpenFile, WantedRange } from './source.ts';
 
 /** What came does not belong to what is there: the file starts again from nothing. */
@@ -40,7 +40,7 @@ export function partOf(what: string, response: UpstreamResponse): OpenFile['part
   const part = { from: Number(from), to: Number(to), total: Number(total) };
   const isLength = length === undefined || Number(length) === part.to - part.from + 1;
   if (from !== undefined && part.to >= part.from && part.to < part.total && isLength) return part;
-  discard(response);
+  response.body.close();
   throw new Changed(what);
 }
 

@@ -41,6 +41,7 @@ export interface Progress {
 }
 
 export interface OpenFile {
+  /** Each piece is valid until the next one is asked for. */
   readonly body: AsyncIterable<Uint8Array>;
   /** What the other side says that it sends, in bytes. */
   readonly length: number | null;

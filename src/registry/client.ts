@@ -6,7 +6,6 @@ import { type RetryPlan, retry } from '../policy/retry.ts';
 import type { HealthProbe } from '../upstream/health.ts';
 import { type JsonAnswer, readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
-import { discard } from '../upstream/transport.ts';
 
 /** All tries of one registry request and the waits between them. */
 const BUDGET_MS = 30_000;
@@ -100,7 +99,7 @@ export class RegistryClient {
   async #askOnce(what: string, question: Question, call: Call): Promise<JsonAnswer> {
     const response = await this.#options.client.send(what, this.#request(question), call);
     if (question.sinceMlflow3 && response.statusCode === 404) {
-      discard(response);
+      response.body.close();
       return { status: 404, body: {}, message: 'not found (MLflow has logged models from version 3 on)' };
     }
     return await readJson(what, response, ANSWER_LIMIT, call.signal);

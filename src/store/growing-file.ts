@@ -2,11 +2,6 @@ import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { wrongSize } from '../domain/manifest.ts';
 
-/**
- * What is gathered before it is written: a write for each chunk of a socket costs more than the bytes. Copied, so that the chunk,
- * which holds 64 KiB, is swept while it is young: one that waits for the disk would live until the whole heap is swept.
- */
-const BATCH_BYTES = 256 * 1024;
 /** What is read back at once to be hashed. */
 const READ_BYTES = 256 * 1024;
 /** After so many more bytes the disk is told to keep them, while the network still works. */
@@ -37,8 +32,6 @@ export class GrowingFile {
   #hash = createHash('sha256');
   #hashed = 0;
   #readBack: Buffer | null = null;
-  /** That nobody writes from. They are old when a stretch ends: a new pair for each would be swept with the whole heap only. */
-  readonly #buffers: Buffer[] = [];
   #hashing: Promise<void> | null = null;
   #checkpointed = 0;
   #checkpoint: Promise<void> = Promise.resolve();
@@ -77,42 +70,17 @@ export class GrowingFile {
   }
 
   /**
-   * Writes a body; `stretch.at` moves with what is written, also where the body breaks off.
+   * Writes a body piece by piece; `stretch.at` moves with what is written, also where the body breaks off.
    * @throws SidecarError `artifact_corrupt` where the body is longer or shorter than the stretch
    */
   async write(body: AsyncIterable<Uint8Array>, stretch: Stretch): Promise<void> {
     const start = stretch.at;
-    let filling = this.#takeBuffer();
-    let written = this.#takeBuffer();
-    let filled = 0;
-    let writing: Promise<void> = Promise.resolve();
-    const flush = async (bytes: Uint8Array) => {
-      await this.#writeAll(bytes, start, stretch.at);
-      stretch.at += bytes.byteLength;
-    };
-    const next = async () => {
-      await writing;
-      writing = flush(filling.subarray(0, filled));
-      writing.catch(() => undefined);
-      [filling, written] = [written, filling];
-      filled = 0;
-    };
-    let came = stretch.at;
-    try {
-      for await (const chunk of body) {
-        came += chunk.byteLength;
-        if (came > stretch.end) throw wrongSize(`more than ${stretch.end}`, stretch.end);
-        for (let taken = 0; taken < chunk.byteLength; ) {
-          const part = chunk.subarray(taken, taken + BATCH_BYTES - filled);
-          filling.set(part, filled);
-          filled += part.byteLength;
-          taken += part.byteLength;
-          if (filled === BATCH_BYTES) await next();
-        }
-      }
-      await next();
-    } finally {
-      await writing.finally(() => this.#buffers.push(filling, written));
+    let came = start;
+    for await (const chunk of body) {
+      came += chunk.byteLength;
+      if (came > stretch.end) throw wrongSize(`more than ${stretch.end}`, stretch.end);
+      await this.#writeAll(chunk, start, stretch.at);
+      stretch.at = came;
     }
     if (came < stretch.end && stretch.end !== Number.POSITIVE_INFINITY)
       throw wrongSize(String(came), stretch.end);
@@ -133,10 +101,6 @@ export class GrowingFile {
     const mark = this.#mark();
     await this.#handle.datasync();
     return mark;
-  }
-
-  #takeBuffer(): Buffer {
-    return this.#buffers.pop() ?? Buffer.allocUnsafeSlow(BATCH_BYTES);
   }
 
   async #writeAll(bytes: Uint8Array, start: number, at: number): Promise<void> {

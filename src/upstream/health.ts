@@ -2,7 +2,6 @@ import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import { withTimeout } from '../policy/abort.ts';
 import type { MlflowClient } from './mlflow-client.ts';
-import { discard } from './transport.ts';
 
 /** A success this recent tells more than a probe could. */
 const FRESH_MS = 10_000;
@@ -87,7 +86,7 @@ export class HealthProbe {
       return await withTimeout(timeoutMs, stop, tooSlow, async signal => {
         const call = { signal, authorization: null, origin: null };
         const response = await client.send('/health', { url, method: 'GET' }, call);
-        discard(response);
+        response.body.close();
         return response.statusCode === 200 ? null : `HTTP ${response.statusCode}`;
       });
     } catch (error) {

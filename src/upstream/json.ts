@@ -1,7 +1,7 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import { connectionError, singleHeader, statusError } from './failure.ts';
 import type { MlflowResponse } from './mlflow-client.ts';
-import { discard, type UpstreamResponse } from './transport.ts';
+import type { UpstreamResponse } from './transport.ts';
 
 /** An answer's status and body, parsed as JSON but not yet as anything. */
 export interface JsonAnswer {
@@ -32,7 +32,7 @@ export async function readJson(
   const status = response.statusCode;
   const encoding = singleHeader(response.headers['content-encoding']) ?? 'identity';
   if (encoding !== 'identity') {
-    discard(response);
+    response.body.close();
     throw new SidecarError(
       'mlflow_error',
       `${what}: the answer is compressed (${encoding}), which was not asked for.`,

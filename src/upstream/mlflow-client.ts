@@ -2,9 +2,9 @@ import { SidecarError } from '../domain/errors.ts';
 import type { Origin } from '../domain/events.ts';
 import type { Credentials } from './credentials.ts';
 import { connectionError } from './failure.ts';
-import type { Receiver, ResponseHead } from './receive.ts';
+import type { ResponseHead } from './receive.ts';
 import { redactor } from './redact.ts';
-import { discard, type Transport, type UpstreamRequest, type UpstreamResponse } from './transport.ts';
+import type { Transport, UpstreamRequest, UpstreamResponse } from './transport.ts';
 
 /** For whom and how long an exchange is made. */
 export interface Call {
@@ -18,7 +18,9 @@ export interface Call {
 }
 
 /** Takes a small answer, and says what it means where that breaks off after its head. */
-export interface AnswerReceiver extends Receiver {
+export interface AnswerReceiver {
+  head(head: ResponseHead): void;
+  data(chunk: Uint8Array): void;
   broken(error: unknown): SidecarError;
 }
 
@@ -62,7 +64,7 @@ export class MlflowClient {
     const response = await this.#sendOnce(what, request, call);
     if (response.statusCode !== 401 || call.authorization !== null) return response;
     if (!(await this.#options.credentials.renew())) return response;
-    discard(response);
+    response.body.close();
     return await this.#sendOnce(what, request, call);
   }
 

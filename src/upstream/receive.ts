@@ -1,16 +1,23 @@
 import type { Dispatcher } from 'undici';
+import type { Flow } from './response-body.ts';
 
 /** The head of an answer. */
 export type ResponseHead = Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>;
 
+/** What an answer says that its body is, in bytes. */
+export function lengthOf({ headers }: ResponseHead): number | null {
+  const [header] = [headers['content-length']].flat();
+  return header === undefined ? null : Number(header);
+}
+
 /** Takes an answer as it comes. What it throws ends the exchange, which then fails with that. */
 export interface Receiver {
-  head(head: ResponseHead): void;
+  head(head: ResponseHead, flow: Flow): void;
   data(chunk: Uint8Array): void;
 }
 
 /**
- * One exchange whose answer goes straight to the receiver: no stream, no backpressure, and a third of the work. For small answers.
+ * One exchange whose answer goes straight to the receiver, as it comes.
  * @throws what undici, the receiver or the signal ends it with
  */
 export async function receive(
@@ -45,8 +52,8 @@ export async function receive(
         controller = started;
         if (ending !== null) started.abort(ending);
       },
-      onResponseStart: (_, statusCode, headers) => {
-        if (statusCode >= 200) step(() => receiver.head({ statusCode, headers }));
+      onResponseStart: (flow, statusCode, headers) => {
+        if (statusCode >= 200) step(() => receiver.head({ statusCode, headers }, flow));
       },
       onResponseData: (_, chunk) => step(() => receiver.data(chunk)),
       onResponseEnd: () => resolve(),

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import type { MlflowOptions } from '../config/options.ts';
-import { untilAborted } from '../policy/abort.ts';
 import type { Names } from './dns.ts';
 import { systemNames } from './dns-system.ts';
-import { type Receiver, receive } from './receive.ts';
+import { lengthOf, type Receiver, type ResponseHead, receive } from './receive.ts';
+import { Buffers, ResponseBody } from './response-body.ts';
 
 /** A cache stands behind it, so a connection need not be waited for. */
 const CONNECT_TIMEOUT_MS = 3_000;
@@ -24,12 +24,14 @@ export interface UpstreamRequest {
   readonly signal: AbortSignal;
 }
 
-export type UpstreamResponse = Dispatcher.ResponseData;
+/** With its body still to be read, or closed. */
+export type UpstreamResponse = ResponseHead & { readonly body: ResponseBody };
 
 /** All connections to MLflow and its artifact servers, with MLflow's own TLS and proxy settings. */
 export class Transport {
   readonly #http: Dispatcher;
   readonly #https: Dispatcher;
+  readonly #buffers = new Buffers();
 
   private constructor(http: Dispatcher, https: Dispatcher) {
     this.#http = http;
@@ -75,12 +77,23 @@ export class Transport {
 
   /** Redirects are not followed: an answer from somewhere else is not MLflow's. */
   async request(request: UpstreamRequest): Promise<UpstreamResponse> {
-    request.signal.throwIfAborted();
-    // As long as there is no connection, undici does not look at the signal.
-    return await untilAborted(
-      this.#over(request.url).request({ ...optionsOf(request), signal: request.signal }),
-      request.signal,
+    const { promise, resolve, reject } = Promise.withResolvers<UpstreamResponse>();
+    let body: ResponseBody | null = null;
+    const receiver: Receiver = {
+      head: (head, flow) => {
+        body = new ResponseBody(lengthOf(head), flow, this.#buffers);
+        resolve({ ...head, body });
+      },
+      data: chunk => body?.push(chunk),
+    };
+    this.receive(request, receiver).then(
+      () => body?.finish(),
+      error => {
+        reject(error);
+        body?.fail(error);
+      },
     );
+    return await promise;
   }
 
   /** The same for a small answer, which goes straight to the receiver. */
@@ -121,9 +134,4 @@ async function tlsOptions(tls: MlflowOptions['tls']): Promise<Record<string, unk
     ...(tls.serverCertPath === null ? {} : { ca: await readFile(tls.serverCertPath) }),
     ...(client === null ? {} : { cert: client, key: client }),
   };
-}
-
-/** Frees the connection of an answer that nobody reads. */
-export function discard(response: UpstreamResponse): void {
-  response.body.on('error', () => undefined).destroy();
 }

@@ -5,7 +5,6 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
 import { Credentials } from '../../src/upstream/credentials.ts';
 import type { MlflowClient } from '../../src/upstream/mlflow-client.ts';
-import { discard } from '../../src/upstream/transport.ts';
 import { call, clientFor, NO_CREDENTIAL, serve } from './support.ts';
 
 const USER = { username: { value: 'anna' }, password: { value: 'pä:ß' }, token: null };
@@ -25,7 +24,7 @@ async function statusOf(
   authorization: string | null = null,
 ): Promise<number> {
   const response = await client.send('MLflow', { url: new URL(url), method: 'GET' }, call(authorization));
-  discard(response);
+  response.body.close();
   return response.statusCode;
 }
 

@@ -1,3 +1,4 @@
+import { text } from 'node:stream/consumers';
 import { expect, onTestFinished, test } from 'vitest';
 import type { MlflowOptions } from '../../src/config/options.ts';
 import { type Found, lookupError, Names } from '../../src/upstream/dns.ts';
@@ -23,7 +24,7 @@ async function transportWith(proxy: Partial<MlflowOptions['proxy']> = {}) {
       headers: {},
       signal: AbortSignal.timeout(10_000),
     });
-    return await body.text();
+    return await text(body);
   };
   return { asked, ask };
 }

@@ -1,5 +1,6 @@
 import { createServer, request } from 'node:http';
 import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
 import type { MlflowOptions } from '../../src/config/options.ts';
 import { call, clientFor, DIRECT, listen, serve } from './support.ts';
@@ -43,7 +44,7 @@ async function ask(url: string, proxy: Partial<MlflowOptions['proxy']>): Promise
   const transport = { ...DIRECT, proxy: { ...DIRECT.proxy, ...proxy } };
   const client = await clientFor({ trusted: [url], transport });
   const response = await client.send('MLflow', { url: new URL(`${url}/path?a=b`), method: 'GET' }, call());
-  return await response.body.text();
+  return await text(response.body);
 }
 
 describe('an MLflow at http:', () => {

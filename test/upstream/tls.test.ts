@@ -4,11 +4,12 @@ import { createServer as createPlainServer, type Server } from 'node:http';
 import { createServer } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { MlflowOptions } from '../../src/config/options.ts';
-import { discard, Transport } from '../../src/upstream/transport.ts';
+import { Transport } from '../../src/upstream/transport.ts';
 import { call, clientFor, DIRECT, listen } from './support.ts';
 
 const openssl = promisify(execFile);
@@ -93,7 +94,7 @@ async function ask(url: string, tls: Partial<MlflowOptions['tls']> = {}): Promis
     transport: { ...DIRECT, tls: { ...DIRECT.tls, ...tls } },
   });
   const response = await client.send('MLflow', { url: new URL(url), method: 'GET' }, call());
-  return await response.body.text();
+  return await text(response.body);
 }
 
 const REFUSED = {
@@ -163,5 +164,5 @@ test('an answer that is thrown away leaves its connection free for the next one'
   const transport = { ...DIRECT, tls: { ...DIRECT.tls, insecure: true } };
   const client = await clientFor({ trusted: [url], transport });
   for (let n = 0; n < 50; n++)
-    discard(await client.send('MLflow', { url: new URL(url), method: 'GET' }, call()));
+    (await client.send('MLflow', { url: new URL(url), method: 'GET' }, call())).body.close();
 });
