@@ -132,4 +132,9 @@ export class EventBus {
   emit(event: SidecarEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
+
+  /** The same, once whoever waits for an answer has it. */
+  emitSoon(event: SidecarEvent): void {
+    setImmediate(() => this.emit(event));
+  }
 }

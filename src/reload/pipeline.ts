@@ -57,11 +57,11 @@ export class Pipeline {
       });
       try {
         const result = await this.#work(store, job, origin, progress);
-        this.#options.events.emit({ type: 'run_finished', ...event(), status: result.status });
+        this.#options.events.emitSoon({ type: 'run_finished', ...event(), status: result.status });
         return result;
       } catch (error) {
         const failure = toSidecarError(error);
-        this.#options.events.emit({ type: 'run_failed', ...event(), error: failure });
+        this.#options.events.emitSoon({ type: 'run_failed', ...event(), error: failure });
         throw failure;
       }
     }, before);

@@ -192,7 +192,7 @@ export class DeadlineReloader implements Reloader {
       now: clock.now(),
     };
     const outcome = toOutcome(verdict, account, store?.layout ?? null);
-    events.emit({
+    events.emitSoon({
       type: 'reload_finished',
       caller: request.caller,
       outcome,

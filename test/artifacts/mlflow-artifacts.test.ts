@@ -198,7 +198,7 @@ describe('a file', () => {
     ['brings more than is listed', { 'transfer-encoding': 'chunked' }, 'more than 3'],
   ])('that %s is artifact_corrupt, and its connection is closed', async (_, headers, message) => {
     let closed = 0;
-    const server = createServer((_, res) => {
+    const server = createServer((_req, res) => {
       res.on('close', () => closed++);
       res.writeHead(200, headers);
       res.write('four');
