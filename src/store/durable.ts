@@ -1,7 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdir, open, readFile, readlink, rename, rm, stat, symlink } from 'node:fs/promises';
+import { readFile } from 'node:fs';
+import { chmod, mkdir, open, readlink, rename, rm, stat, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
+import { promisify } from 'node:util';
 import { errnoOf } from '../domain/errors.ts';
+
+const read = promisify(readFile);
 
 /** Makes a file's bytes, or the names in a directory, survive a power cut. */
 export async function sync(path: string): Promise<void> {
@@ -79,14 +83,9 @@ export async function isThere(path: string): Promise<boolean> {
   );
 }
 
-/** The text of a file, or null where there is none. */
+/** The text of a file, or null where there is none. Without a file handle, which costs as much as the read. */
 export async function readIfThere(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isAbsent(error)) return null;
-    throw error;
-  }
+  return await ifAbsent(null, read(path, 'utf8'));
 }
 
 /** What `work` gives, or `fallback` where there is no such file. Any other failure is one: a disk that fails says nothing. */

@@ -1,6 +1,5 @@
 import type { Dirent } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { mapBounded } from '../policy/bounded.ts';
 import { ifAbsent, readIfThere } from './durable.ts';
 import type { Layout } from './layout.ts';
@@ -39,7 +38,7 @@ async function childrenOf(dir: string): Promise<readonly Dirent[]> {
 }
 
 function pathOf({ parentPath, name }: Dirent): string {
-  return join(parentPath, name);
+  return `${parentPath}/${name}`;
 }
 
 async function readRecord(path: string): Promise<FoundRecord['found']> {

@@ -89,12 +89,11 @@ async function followRecords(
   tmp: string,
   refs: ReadonlyMap<string, Found>,
 ): Promise<void> {
-  const records = (await pathsBelow(layout.refs)).map(path =>
-    relative(layout.refs, path).replace(/\.json$/, ''),
-  );
-  const links = (await pathsBelow(layout.models)).map(path => relative(layout.models, path));
-  const places = [...new Set([...records, ...links])];
-  await mapBounded(places, LINKS_AT_ONCE, async place => {
+  const records = [...refs].filter(([, { scope }]) => scope.own).map(([path]) => path);
+  const places = new Set(records.map(path => relative(layout.refs, path).replace(/\.json$/, '')));
+  // A link without a record has one by now, or goes.
+  for (const path of await pathsBelow(layout.models)) places.add(relative(layout.models, path));
+  await mapBounded([...places], LINKS_AT_ONCE, async place => {
     const link = join(layout.models, place);
     const record = join(layout.refs, `${place}.json`);
     const published = refs.get(record)?.ref.published ?? null;

@@ -19,6 +19,8 @@ const plan = Plan.parse(JSON.parse(process.argv[2] ?? ''));
 /** Below what the sidecar takes in. */
 const MOST_CONNECTIONS = 900;
 const TICK_MS = 1;
+/** The sidecar closes what is idle for 5 s, and says so in each answer; a client that uses one just then loses its call. */
+const MOST_IDLE_MS = 4_000;
 
 const requests = plan.modelUris.map(uri => {
   const body = JSON.stringify({ model_uri: uri });
@@ -40,6 +42,7 @@ const idle: Caller[] = [];
 class Caller {
   readonly #socket: Socket;
   #sentAt = 0;
+  #idleSince = 0;
   #text = '';
 
   constructor(port: number) {
@@ -61,8 +64,11 @@ class Caller {
     this.#socket.write(requests[sent % requests.length] ?? '');
   }
 
-  end(): void {
-    this.#socket.destroy();
+  /** Whether it may be used; ends it where not. */
+  isFresh(): boolean {
+    const isFresh = performance.now() - this.#idleSince < MOST_IDLE_MS;
+    if (!isFresh) this.#socket.destroy();
+    return isFresh;
   }
 
   #read(chunk: string): void {
@@ -79,6 +85,7 @@ class Caller {
     else count(status);
     this.#text = '';
     this.#sentAt = 0;
+    this.#idleSince = now;
     done(this);
   }
 }
@@ -95,10 +102,16 @@ function done(caller: Caller): void {
 const perSecond = plan.perSecond ?? 0;
 let scheduled = 0;
 
+function freshIdle(): Caller | null {
+  for (let caller = idle.pop(); caller !== undefined; caller = idle.pop())
+    if (caller.isFresh()) return caller;
+  return null;
+}
+
 function tick(): void {
   const due = Math.floor(((performance.now() - startedAt) / 1_000) * perSecond);
   for (; scheduled < due; scheduled++) {
-    const caller = idle.pop() ?? (connections < MOST_CONNECTIONS ? new Caller(plan.port) : null);
+    const caller = freshIdle() ?? (connections < MOST_CONNECTIONS ? new Caller(plan.port) : null);
     if (caller === null) unsent += 1;
     else caller.send();
   }
