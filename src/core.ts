@@ -1,4 +1,4 @@
-import { DOWNLOADS_AT_ONCE } from './artifacts/fetch.ts';
+import { DOWNLOADS_AT_ONCE } from './artifacts/limits.ts';
 import type { CacheOptions } from './config/cache.ts';
 import type { Options } from './config/options.ts';
 import { systemClock as clock } from './domain/clock.ts';
@@ -47,8 +47,8 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
   const names = systemNames();
   // Apart, so that downloads that hang hold no connection that a question to the registry needs.
   const [questions, downloads] = await Promise.all([
-    Transport.open(mlflow, QUESTIONS_AT_ONCE, names),
-    Transport.open(mlflow, DOWNLOADS_AT_ONCE, names),
+    Transport.open(mlflow, { connections: QUESTIONS_AT_ONCE }, names),
+    Transport.open(mlflow, { connections: DOWNLOADS_AT_ONCE }, names),
   ]);
   const trustedOrigins = new Set([trackingUri, registryUri].map(uri => new URL(uri).origin));
   const credentials = new Credentials(mlflow.credentials);

@@ -1,16 +1,16 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { ManifestFile } from '../domain/manifest.ts';
-import type { Slots } from '../policy/fair-limit.ts';
 import { type FloorLimits, ProgressFloor, type Transfer } from '../policy/progress-floor.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import type { SingleFlight } from '../policy/single-flight.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 import { assertComplete } from './complete.ts';
 import { fetchLarge, type Growing, type LargeFile, type PartLimits, RESUMABLE_BYTES } from './large.ts';
+import { FILES_IN_WORK, type RunLimits } from './limits.ts';
 import { Changed } from './range.ts';
 import type { SmallFile } from './source.ts';
-import { pastBreaker } from './trial.ts';
+import { type FetchInSlot, pastBreaker } from './trial.ts';
 import type { ListedFile } from './walk.ts';
 
 /** A try is bounded by its run's own limit and by the progress floor. */
@@ -22,17 +22,6 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'artifact_corrupt',
 ]);
 
-/** Files in flight over all runs: asked for and not answered, or large and on their way. */
-export const FILES_IN_FLIGHT = 16;
-/**
- * Of one run: more than its slots. A small file gives its slot back when its server has answered; what follows waits 45 ms on a
- * kept-alive connection, and then for the disk.
- */
-const FILES_IN_WORK = 64;
-/** Small files in memory over all runs: 32 MiB at most, where the disk is slower than the network. */
-export const BODIES_IN_MEMORY = 128;
-/** Connections to one server. */
-export const DOWNLOADS_AT_ONCE = FILES_IN_FLIGHT + BODIES_IN_MEMORY;
 /** A file up to this size is gathered in memory: one write, one sync, and no slot is held meanwhile. */
 const SMALL_BYTES = 256 * 1024;
 
@@ -61,12 +50,8 @@ interface Intake {
   share(blob: Blob): void;
 }
 
-export interface FetchOptions {
+export interface FetchOptions extends RunLimits {
   readonly intake: Intake;
-  /** This run's share of the files in flight. */
-  readonly slots: Slots;
-  /** Its share of the small files that are gathered in memory, or wait there for the disk. */
-  readonly bodies: Slots;
   readonly parts: PartLimits;
   readonly floor: FloorLimits;
   readonly events: EventBus;
@@ -127,9 +112,10 @@ async function fetchOne(file: ListedFile, run: FetchRun, call: Call): Promise<Ma
 
 async function download(file: ListedFile, run: FetchRun, call: Call): Promise<Blob> {
   const { size } = file;
-  if (size !== null && size >= RESUMABLE_BYTES) return await downloadLarge(file, size, run, call);
+  const { bodies, intake, larges } = run.options;
+  if (size !== null && size >= RESUMABLE_BYTES)
+    return await larges.use(call.signal, () => downloadLarge(file, size, run, call));
   if (size === null || size > SMALL_BYTES) return await downloadStream(file, run, call);
-  const { bodies, intake } = run.options;
   // The disk works while the slot is another file's.
   return await bodies.use(call.signal, async () =>
     intake.takeBytes(await downloadSmall({ ...file, size, isOneOfMany: run.isOfMany }, run, call)),
@@ -156,10 +142,13 @@ async function downloadSmall(
   return await inTries(file, options, call, async (signal, came, giveBack) => {
     let transfer: Transfer | null = null;
     let isWhole = false;
+    let isTail = false;
     const progress = {
       answered: () => {
         transfer = floor.begin();
-        giveBack();
+        // A connection of its own sends at once; a kept one takes 45 ms to.
+        isTail = file.isOneOfMany && options.tails.take();
+        if (isTail) giveBack();
       },
       came: (bytes: number) => {
         transfer?.came(bytes);
@@ -172,6 +161,7 @@ async function downloadSmall(
       return bytes;
     } finally {
       (transfer as Transfer | null)?.end(isWhole);
+      if (isTail) options.tails.giveBack();
     }
   });
 }
@@ -180,7 +170,7 @@ async function inTries<T>(
   file: ListedFile,
   options: FetchOptions,
   call: Call,
-  work: Parameters<typeof pastBreaker<T>>[4],
+  work: FetchInSlot<T>,
 ): Promise<T> {
   const { slots, floor } = options;
   return await retry(FILE_PLAN, hooksFor(file, options, call), call.signal, signal =>

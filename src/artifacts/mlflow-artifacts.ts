@@ -3,10 +3,16 @@ import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
-import { reasonOf, singleHeader, statusError } from '../upstream/failure.ts';
+import {
+  contentLength,
+  isDroppedConnection,
+  reasonOf,
+  singleHeader,
+  statusError,
+} from '../upstream/failure.ts';
 import { readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
-import { lengthOf, type ResponseHead } from '../upstream/receive.ts';
+import type { ResponseHead } from '../upstream/receive.ts';
 import { assertComplete } from './complete.ts';
 import { Changed, partOf, rangeHeaders, strongEtag } from './range.ts';
 import {
@@ -107,8 +113,8 @@ export class MlflowArtifacts implements ArtifactSource {
     }
     return {
       body: guarded(what, response.body, call.signal),
-      length: lengthOf(response),
-      hasEnd: lengthOf(response) !== null || isChunked(response),
+      length: contentLength(response),
+      hasEnd: contentLength(response) !== null || isChunked(response),
       etag: strongEtag(singleHeader(response.headers['etag'])),
       part: partOf(what, response),
       close: () => response.body.close(),
@@ -117,12 +123,14 @@ export class MlflowArtifacts implements ArtifactSource {
 
   async read({ path, size, isOneOfMany }: SmallFile, call: Call, progress: Progress): Promise<Uint8Array> {
     const what = `The artifact ${this.#name(path)}`;
-    const request = { url: this.#address(path), method: 'GET' as const, keepAlive: isOneOfMany };
+    const request = { url: this.#address(path), method: 'GET' as const };
     const whole = new Whole(size);
+    let isAnswered = false;
     const receiver = {
       head: (head: ResponseHead) => {
+        isAnswered = true;
         assertGiven(what, head, false);
-        assertComplete({ path, size }, { length: lengthOf(head), hasEnd: true });
+        assertComplete({ path, size }, { length: contentLength(head), hasEnd: true });
         progress.answered();
       },
       data: (chunk: Uint8Array) => {
@@ -131,7 +139,14 @@ export class MlflowArtifacts implements ArtifactSource {
       },
       broken: (error: unknown) => brokenOff(what, error),
     };
-    await this.#client.receive(what, request, call, receiver).catch(asArtifactError);
+    const receive = (keepAlive: boolean) =>
+      this.#client.receive(what, { ...request, keepAlive }, call, receiver);
+    const again = (error: unknown) => {
+      // Somebody on the way closed the kept connection just then, which says nothing about the server.
+      if (!isOneOfMany || isAnswered || !isDroppedConnection(error)) throw error;
+      return receive(false);
+    };
+    await receive(isOneOfMany).catch(again).catch(asArtifactError);
     return whole.end();
   }
 

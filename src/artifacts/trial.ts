@@ -14,10 +14,12 @@ type Came = (bytes: number) => void;
 
 type Fetch<T> = (signal: AbortSignal, came: Came) => Promise<T>;
 
+/** May give its slot back before it ends. */
+export type FetchInSlot<T> = (signal: AbortSignal, came: Came, giveBack: () => void) => Promise<T>;
+
 /**
  * Fetches one file, or a part of it, in a slot and past the breaker of its server. Where another's trial is under way it
- * waits for that one, without a slot: refused, it would end its run, and with it perhaps the trial. `fetch` may give its slot
- * back before it ends.
+ * waits for that one, without a slot: refused, it would end its run, and with it perhaps the trial.
  * @param breaker none for local files
  * @throws SidecarError `circuit_open`, or what `fetch` throws
  */
@@ -26,7 +28,7 @@ export async function pastBreaker<T>(
   breaker: Breaker | undefined,
   floor: FloorLimits,
   signal: AbortSignal,
-  fetch: (signal: AbortSignal, came: Came, giveBack: () => void) => Promise<T>,
+  fetch: FetchInSlot<T>,
 ): Promise<T> {
   if (breaker === undefined)
     return await slots.use(signal, giveBack => fetch(signal, () => undefined, giveBack));

@@ -133,8 +133,14 @@ export class EventBus {
     for (const listener of this.#listeners) listener(event);
   }
 
-  /** The same, once whoever waits for an answer has it. */
+  /** The same, once whoever waits for an answer has it. Whoever watches does not end the process by an error. */
   emitSoon(event: SidecarEvent): void {
-    setImmediate(() => this.emit(event));
+    setImmediate(() => {
+      try {
+        this.emit(event);
+      } catch (error) {
+        process.emitWarning(error instanceof Error ? error : String(error));
+      }
+    });
   }
 }

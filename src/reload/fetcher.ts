@@ -1,5 +1,6 @@
-import { BODIES_IN_MEMORY, type FetchOptions, FILES_IN_FLIGHT, fetchAll } from '../artifacts/fetch.ts';
+import { type FetchOptions, fetchAll } from '../artifacts/fetch.ts';
 import { PARTS } from '../artifacts/large.ts';
+import { DownloadLimits } from '../artifacts/limits.ts';
 import { type SourceOptions, selectSource } from '../artifacts/select.ts';
 import { walk } from '../artifacts/walk.ts';
 import type { Clock } from '../domain/clock.ts';
@@ -10,7 +11,6 @@ import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import { untilAborted } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
-import { FairLimit } from '../policy/fair-limit.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { Intake } from '../store/intake.ts';
@@ -66,8 +66,7 @@ export class Fetcher {
   readonly #versions = new SingleFlight<Obtained>();
   readonly #failures = new Map<string, Failures>();
   readonly #blobs = new SingleFlight<Omit<ManifestFile, 'path'>>();
-  readonly #limit = new FairLimit(FILES_IN_FLIGHT);
-  readonly #bodies = new FairLimit(BODIES_IN_MEMORY);
+  readonly #limits = new DownloadLimits();
 
   constructor(options: FetcherOptions) {
     this.#options = options;
@@ -122,7 +121,7 @@ export class Fetcher {
       limit.extendFor(bytes);
       timer.begin('fetch');
       room = store.reserve(bytes);
-      const share = { slots: this.#limit.forRun(), bodies: this.#bodies.forRun() };
+      const share = this.#limits.forRun();
       const within = withinRoom(intake, await untilAborted(room, limit.signal));
       const shared = { ...this.#options, ...share, parts: PARTS, flight: this.#blobs, intake: within };
       const fetched = await fetchAll(files, { ...shared, scope: wanted.scope.id, force: wanted.force }, call);

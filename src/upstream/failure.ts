@@ -24,6 +24,13 @@ const WORDS: Readonly<Record<string, string>> = {
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'the answer was shorter than it said',
 };
 
+const DROPPED = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET']);
+
+/** Whether a connection that was there ended before its answer began. */
+export function isDroppedConnection(error: unknown): boolean {
+  return error instanceof SidecarError && DROPPED.has(errnoOf(error.cause));
+}
+
 /** Why no whole answer came, in words. */
 export function reasonOf(error: unknown): string {
   const code = errnoOf(error);
@@ -95,4 +102,10 @@ function redirectError(what: string, status: number): SidecarError {
 
 export function singleHeader(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
+}
+
+/** What an answer says that its body is, in bytes. */
+export function contentLength({ headers }: ResponseHead): number | null {
+  const header = singleHeader(headers['content-length']);
+  return header === undefined ? null : Number(header);
 }

@@ -1,13 +1,14 @@
-import type { Dispatcher } from 'undici';
+import { type Dispatcher, errors } from 'undici';
 import type { Flow } from './response-body.ts';
 
 /** The head of an answer. */
 export type ResponseHead = Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>;
 
-/** What an answer says that its body is, in bytes. */
-export function lengthOf({ headers }: ResponseHead): number | null {
-  const [header] = [headers['content-length']].flat();
-  return header === undefined ? null : Number(header);
+/** How long one exchange may take. */
+export interface ExchangeLimits {
+  readonly signal: AbortSignal;
+  /** Milliseconds until its final head. undici's own limit starts again with each 1xx, and is not there behind a proxy. */
+  readonly firstByteMs: number;
 }
 
 /** Takes an answer as it comes. What it throws ends the exchange, which then fails with that. */
@@ -18,13 +19,13 @@ export interface Receiver {
 
 /**
  * One exchange whose answer goes straight to the receiver, as it comes.
- * @throws what undici, the receiver or the signal ends it with
+ * @throws what undici, the receiver, the signal or the first byte's limit ends it with
  */
 export async function receive(
   dispatcher: Dispatcher,
   options: Dispatcher.DispatchOptions,
   receiver: Receiver,
-  signal: AbortSignal,
+  { signal, firstByteMs }: ExchangeLimits,
 ): Promise<void> {
   signal.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -46,6 +47,7 @@ export async function receive(
   };
   const wake = () => end(signal.reason);
   signal.addEventListener('abort', wake, { once: true });
+  const timer = setTimeout(() => end(new errors.HeadersTimeoutError()), firstByteMs);
   try {
     dispatcher.dispatch(options, {
       onRequestStart: started => {
@@ -53,14 +55,20 @@ export async function receive(
         if (ending !== null) started.abort(ending);
       },
       onResponseStart: (flow, statusCode, headers) => {
-        if (statusCode >= 200) step(() => receiver.head({ statusCode, headers }, flow));
+        if (statusCode < 200) return;
+        clearTimeout(timer);
+        step(() => receiver.head({ statusCode, headers }, flow));
       },
       onResponseData: (_, chunk) => step(() => receiver.data(chunk)),
       onResponseEnd: () => resolve(),
-      onResponseError: (_, error) => reject(error),
+      onResponseError: (_, error) => {
+        ending ??= error;
+        reject(error);
+      },
     });
     await promise;
   } finally {
+    clearTimeout(timer);
     signal.removeEventListener('abort', wake);
   }
 }

@@ -54,6 +54,7 @@ export class ResponseBody implements AsyncIterable<Uint8Array> {
   }
 
   push(chunk: Uint8Array): void {
+    if (this.#end !== null) return;
     this.#filling ??= this.#buffers.take(this.#size);
     if (this.#filled + chunk.byteLength > this.#filling.byteLength) this.#grow(chunk.byteLength);
     this.#filling.set(chunk, this.#filled);
@@ -83,6 +84,9 @@ export class ResponseBody implements AsyncIterable<Uint8Array> {
     const error = new Error('The body was not read to its end.');
     this.fail(error);
     this.#flow.abort(error);
+    if (this.#filling !== null) this.#buffers.give(this.#filling);
+    this.#filling = null;
+    this.#filled = 0;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {

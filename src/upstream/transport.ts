@@ -3,7 +3,8 @@ import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import type { MlflowOptions } from '../config/options.ts';
 import type { Names } from './dns.ts';
 import { systemNames } from './dns-system.ts';
-import { lengthOf, type Receiver, type ResponseHead, receive } from './receive.ts';
+import { contentLength } from './failure.ts';
+import { type Receiver, type ResponseHead, receive } from './receive.ts';
 import { Buffers, ResponseBody } from './response-body.ts';
 
 /** A cache stands behind it, so a connection need not be waited for. */
@@ -12,6 +13,12 @@ const CONNECT_TIMEOUT_MS = 3_000;
 const PLAIN_KEEP_ALIVE_MS = 1_000;
 /** MLflow stages a whole file before it answers; whoever asks for less has a shorter timeout of its own. */
 const FIRST_BYTE_TIMEOUT_MS = 120_000;
+
+export interface TransportLimits {
+  /** To one origin at once. Behind a proxy there are as many as requests under way. */
+  readonly connections: number;
+  readonly firstByteMs?: number;
+}
 
 /** One HTTP exchange; its whole duration is bounded by `signal`. */
 export interface UpstreamRequest {
@@ -31,20 +38,19 @@ export type UpstreamResponse = ResponseHead & { readonly body: ResponseBody };
 export class Transport {
   readonly #http: Dispatcher;
   readonly #https: Dispatcher;
+  readonly #firstByteMs: number;
   readonly #buffers = new Buffers();
 
-  private constructor(http: Dispatcher, https: Dispatcher) {
+  private constructor(http: Dispatcher, https: Dispatcher, firstByteMs: number) {
     this.#http = http;
     this.#https = https;
+    this.#firstByteMs = firstByteMs;
   }
 
-  /**
-   * @param connections to one origin at once
-   * @throws Error if a certificate file cannot be read
-   */
+  /** @throws Error if a certificate file cannot be read */
   static async open(
     options: Pick<MlflowOptions, 'tls' | 'proxy'>,
-    connections: number,
+    { connections, firstByteMs = FIRST_BYTE_TIMEOUT_MS }: TransportLimits,
     names: Names = systemNames(),
   ): Promise<Transport> {
     const toProxy = { timeout: CONNECT_TIMEOUT_MS, lookup: names.lookup };
@@ -52,9 +58,6 @@ export class Transport {
     const limits = {
       connect,
       connections,
-      headersTimeout: FIRST_BYTE_TIMEOUT_MS,
-      // It starts again with every chunk, so a trickle never trips it; deadlines and the progress floor do.
-      bodyTimeout: 0,
       // To find out whether a server speaks HTTP/2 all requests wait for one connection: where that hangs, each in turn for 3 s.
       allowH2: false,
     };
@@ -72,7 +75,7 @@ export class Transport {
       });
     };
     const plain = { keepAliveTimeout: PLAIN_KEEP_ALIVE_MS, keepAliveMaxTimeout: PLAIN_KEEP_ALIVE_MS };
-    return new Transport(via(options.proxy.http, plain), via(options.proxy.https));
+    return new Transport(via(options.proxy.http, plain), via(options.proxy.https), firstByteMs);
   }
 
   /** Redirects are not followed: an answer from somewhere else is not MLflow's. */
@@ -81,7 +84,7 @@ export class Transport {
     let body: ResponseBody | null = null;
     const receiver: Receiver = {
       head: (head, flow) => {
-        body = new ResponseBody(lengthOf(head), flow, this.#buffers);
+        body = new ResponseBody(contentLength(head), flow, this.#buffers);
         resolve({ ...head, body });
       },
       data: chunk => body?.push(chunk),
@@ -98,11 +101,9 @@ export class Transport {
 
   /** The same for a small answer, which goes straight to the receiver. */
   async receive(request: UpstreamRequest, receiver: Receiver): Promise<void> {
-    await receive(this.#over(request.url), optionsOf(request), receiver, request.signal);
-  }
-
-  #over(url: URL): Dispatcher {
-    return isPlain(url) ? this.#http : this.#https;
+    const dispatcher = isPlain(request.url) ? this.#http : this.#https;
+    const limits = { signal: request.signal, firstByteMs: this.#firstByteMs };
+    await receive(dispatcher, optionsOf(request), receiver, limits);
   }
 
   async close(): Promise<void> {
@@ -121,6 +122,9 @@ function optionsOf(request: UpstreamRequest): Dispatcher.DispatchOptions & { rea
     method: request.method,
     headers: { 'accept-encoding': 'identity', ...request.headers },
     body: request.body ?? null,
+    // Ours hold behind a proxy, too, and are not begun again by each 1xx or each chunk: the first byte's, the progress floor, deadlines.
+    headersTimeout: 0,
+    bodyTimeout: 0,
     // A kept-alive plain connection costs 45 ms an answer (two writes against delayed ACK), a fresh one 5 ms; with TLS the
     // handshake costs more than that. Many files at once have others on their way meanwhile, and save the connecting.
     reset: isPlain(request.url) && request.keepAlive !== true,

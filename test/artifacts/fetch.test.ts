@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { FILES_IN_FLIGHT, fetchAll } from '../../src/artifacts/fetch.ts';
+import { fetchAll } from '../../src/artifacts/fetch.ts';
+import { DownloadLimits, FILES_IN_FLIGHT } from '../../src/artifacts/limits.ts';
 import { SidecarError } from '../../src/domain/errors.ts';
 import { FairLimit } from '../../src/policy/fair-limit.ts';
 import { call } from '../upstream/support.ts';
@@ -62,6 +63,73 @@ describe('in flight', () => {
     await Promise.all(runs);
     expect(seen.most).toBe(16);
   });
+});
+
+describe('small files', () => {
+  /** Each answers at once, and is whole when it is told to be. */
+  function answering() {
+    const seen = { now: 0, most: 0 };
+    const rest = Promise.withResolvers<void>();
+    const source = new Scripted({}, path => {
+      seen.most = Math.max(seen.most, ++seen.now);
+      return (async function* () {
+        await rest.promise;
+        seen.now--;
+        yield Buffer.from(path);
+      })();
+    });
+    const listed = (count: number) =>
+      listedFiles(source, PATHS.slice(10, 10 + count)).map(file => ({ ...file, size: 3 }));
+    return { seen, rest, listed };
+  }
+
+  test('of many give their slot back when they are answered, up to 32 at once', async () => {
+    const { seen, rest, listed } = answering();
+    const fetching = fetchAll(listed(90), fetchOptions(), call());
+    await expect.poll(() => seen.now).toBe(32 + 12);
+    await sleep(30);
+    expect(seen.now).toBe(32 + 12);
+    rest.resolve();
+    await expect(fetching).resolves.toHaveLength(90);
+  });
+
+  test('that are few keep it: each has a connection of its own, which sends at once', async () => {
+    const { seen, rest, listed } = answering();
+    const fetching = fetchAll(listed(40), fetchOptions(), call());
+    await expect.poll(() => seen.now).toBe(12);
+    await sleep(30);
+    expect(seen.now).toBe(12);
+    rest.resolve();
+    await expect(fetching).resolves.toHaveLength(40);
+  });
+});
+
+test('of large files no more are under way than may wait for a disk that hangs', async () => {
+  let underWay = 0;
+  const hanging = Promise.withResolvers<never>();
+  const partial = () => {
+    underWay++;
+    return hanging.promise;
+  };
+  const large = listedFiles(new Scripted({}), PATHS).map(file => ({ ...file, size: 9 * 1024 * 1024 }));
+  const limits = new DownloadLimits();
+  const runs = [1, 2, 3].map(run =>
+    fetchAll(
+      large,
+      fetchOptions({
+        intake: { ...intakeOf(async () => ({ size: 0, sha256: '' })), partial },
+        ...limits.forRun(),
+        scope: String(run),
+      }),
+      call(),
+    ),
+  );
+  await sleep(30);
+  // 18, 4 and 1, of 24: one is left for a fourth run.
+  expect(underWay).toBe(23);
+  hanging.reject(new SidecarError('internal', 'The disk is gone.'));
+  const ended = await Promise.allSettled(runs);
+  expect(ended.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
 });
 
 test('while the disk takes none, no more small files are asked for than may be in memory over all runs', async () => {

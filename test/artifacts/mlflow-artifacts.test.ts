@@ -231,6 +231,20 @@ describe('a file', () => {
     await expect(read(source)).resolves.toBe(5);
   });
 
+  test('whose kept connection is closed just then comes on one of its own, at once; another’s failure stands', async () => {
+    let connections = 0;
+    const server = createServer((req, res) => {
+      if (req.headers.connection === 'keep-alive') req.socket.destroy();
+      else res.end('x');
+    });
+    server.on('connection', () => connections++);
+    const source = await sourceAt(await listen(server));
+    await expect(readSmall(source, 1, { isOneOfMany: true })).resolves.toBe(1);
+    expect(connections).toBe(2);
+    const dead = await sourceAt(await listen(createServer(req => req.socket.destroy())));
+    await expect(readSmall(dead, 1)).rejects.toMatchObject({ code: 'mlflow_unreachable' });
+  });
+
   test('that stalls ends with the signal, with its reason', async () => {
     const server = createServer((_, res) => {
       res.writeHead(200, { 'content-length': '100' });

@@ -3,13 +3,13 @@ import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { BODIES_IN_MEMORY, type FetchOptions, FILES_IN_FLIGHT } from '../../src/artifacts/fetch.ts';
+import type { FetchOptions } from '../../src/artifacts/fetch.ts';
 import { PARTS } from '../../src/artifacts/large.ts';
+import { DownloadLimits } from '../../src/artifacts/limits.ts';
 import type { ArtifactSource, Entry, Progress, SmallFile } from '../../src/artifacts/source.ts';
 import type { ListedFile } from '../../src/artifacts/walk.ts';
 import { readWhole } from '../../src/artifacts/whole.ts';
 import { EventBus } from '../../src/domain/events.ts';
-import { FairLimit } from '../../src/policy/fair-limit.ts';
 import { SingleFlight } from '../../src/policy/single-flight.ts';
 import type { Files } from '../contract/artifact-source.ts';
 
@@ -93,8 +93,7 @@ export function listedFiles(source: ArtifactSource, paths: readonly string[]): r
 export function fetchOptions(change: Partial<FetchOptions> = {}): FetchOptions {
   return {
     intake: intakeOf(counted),
-    slots: new FairLimit(FILES_IN_FLIGHT).forRun(),
-    bodies: new FairLimit(BODIES_IN_MEMORY).forRun(),
+    ...new DownloadLimits().forRun(),
     parts: PARTS,
     floor: { bytesPerSecond: 1, windowS: 30 },
     events: new EventBus(),

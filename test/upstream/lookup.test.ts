@@ -15,7 +15,11 @@ async function transportWith(proxy: Partial<MlflowOptions['proxy']> = {}) {
     asked.push(host);
     return HERE;
   });
-  const transport = await Transport.open({ ...DIRECT, proxy: { ...DIRECT.proxy, ...proxy } }, 32, names);
+  const transport = await Transport.open(
+    { ...DIRECT, proxy: { ...DIRECT.proxy, ...proxy } },
+    { connections: 32 },
+    names,
+  );
   onTestFinished(() => transport.close());
   const ask = async (url: string) => {
     const { body } = await transport.request({

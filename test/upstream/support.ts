@@ -84,7 +84,7 @@ export interface ClientSpec {
 
 /** Closed at the test's end. */
 export async function clientFor(spec: ClientSpec): Promise<MlflowClient> {
-  const transport = await Transport.open(spec.transport ?? DIRECT, 32);
+  const transport = await Transport.open(spec.transport ?? DIRECT, { connections: 32 });
   onTestFinished(() => transport.close());
   return new MlflowClient({
     transport,

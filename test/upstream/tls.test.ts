@@ -155,7 +155,10 @@ test('https asked of a server that speaks http is refused, with a hint', async (
 
 test('a certificate’s file that is not there is an error when the transport is opened', async () => {
   await expect(
-    Transport.open({ ...DIRECT, tls: { ...DIRECT.tls, serverCertPath: '/nowhere.pem' } }, 32),
+    Transport.open(
+      { ...DIRECT, tls: { ...DIRECT.tls, serverCertPath: '/nowhere.pem' } },
+      { connections: 32 },
+    ),
   ).rejects.toThrow('/nowhere.pem');
 });
 

@@ -1,6 +1,6 @@
 // For `NODE_OPTIONS=--import=…`: once the file HANG_DISK_FLAG is there, whatever is done below HANG_DISK_DIR hangs on one of
 // libuv's threads, as on a file system whose server is gone. When the file is removed, all of it goes on.
-import { existsSync } from 'node:fs';
+import callbacks from 'node:fs';
 import fs from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 
@@ -14,7 +14,7 @@ const { open } = fs;
 
 /** A pipe without a writer is opened when the first comes, or never. */
 async function hang() {
-  if (!existsSync(flag)) return;
+  if (!callbacks.existsSync(flag)) return;
   const handle = await open(fifo, 'r');
   await handle.close();
 }
@@ -29,6 +29,15 @@ for (const name of Object.keys(fs)) {
   fs[name] = async function hanging(...args) {
     if (args.some(isBelow)) await hang();
     return await original.apply(this, args);
+  };
+}
+
+for (const name of ['stat', 'readFile']) {
+  const original = callbacks[name];
+  callbacks[name] = (path, ...rest) => {
+    const go = () => original(path, ...rest);
+    if (isBelow(path)) hang().then(go, go);
+    else go();
   };
 }
 

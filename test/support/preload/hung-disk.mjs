@@ -7,7 +7,6 @@ const base = process.env['SIDECAR_CACHE_DIR'];
 const flag = process.env['DISK_FLAG'];
 const fifo = process.env['DISK_FIFO'];
 const { open } = fs.promises;
-const openWithCallback = fs.open;
 const handles = new WeakSet();
 let isHandlePatched = false;
 
@@ -57,10 +56,13 @@ for (const [name, original] of Object.entries(fs.promises)) {
   };
 }
 
-// What streams are opened by.
-fs.open = (path, ...rest) => {
-  const go = () => openWithCallback(path, ...rest);
-  if (isBelow(path)) hangIfTold().then(go, go);
-  else go();
-};
+// What streams are opened by, and what is asked without a handle.
+for (const name of ['open', 'stat', 'readFile']) {
+  const original = fs[name];
+  fs[name] = (path, ...rest) => {
+    const go = () => original(path, ...rest);
+    if (isBelow(path)) hangIfTold().then(go, go);
+    else go();
+  };
+}
 syncBuiltinESMExports();
