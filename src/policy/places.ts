@@ -19,6 +19,11 @@ export class Places {
     this.#limits = limits;
   }
 
+  /** How many wait for a place. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
   /**
    * Does `work` once there is a place for it; first come, first served.
    * @throws SidecarError `overloaded` where the queue is full; the signal's reason where that ends the wait

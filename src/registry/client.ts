@@ -60,6 +60,11 @@ export class RegistryClient {
     this.#places = new Places(this.#who, PLACES);
   }
 
+  /** Questions that wait for their turn. */
+  get waiting(): number {
+    return this.#places.waiting;
+  }
+
   /**
    * @returns a success, or a 400 or 404 in MLflow's own shape
    * @throws SidecarError where no answer came that says anything; `circuit_open` or `overloaded` where it was not asked

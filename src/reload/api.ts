@@ -103,6 +103,8 @@ export interface WorkState {
   /** Calls that wait for their answer. */
   readonly calls: number;
   readonly runs: number;
+  /** Questions to MLflow that wait for their turn. */
+  readonly questions: number;
   /** Calls so far that joined a run instead of starting one. */
   readonly joined: number;
 }

@@ -26,6 +26,7 @@ const TELLING_WAIT_MS = 100;
 export interface AskedServer {
   readonly breaker: Breaker;
   readonly health: HealthProbe;
+  readonly asks: { readonly waiting: number };
 }
 
 export interface ReloaderOptions {
@@ -57,7 +58,9 @@ export class DeadlineReloader implements Reloader {
   }
 
   work(): WorkState {
-    return { calls: this.#calls, runs: this.#runs.inFlight, joined: this.#runs.joined };
+    const { registry, tracking } = this.#options.servers;
+    const questions = [...new Set([registry.asks, tracking.asks])].reduce((sum, asks) => sum + asks.waiting, 0);
+    return { calls: this.#calls, runs: this.#runs.inFlight, joined: this.#runs.joined, questions };
   }
 
   async reload(request: ReloadRequest): Promise<Outcome> {

@@ -14,6 +14,11 @@ export function showState(set: MetricSet, { breakers, cache, cacheMaxBytes, work
     'Runs that are not over; callers share them.',
     () => work().runs,
   );
+  set.gauge(
+    'mlflow_sidecar_questions_waiting',
+    'Questions to MLflow that wait for their turn.',
+    () => work().questions,
+  );
   set.countedElsewhere(
     'mlflow_sidecar_runs_joined_total',
     'Reloads that joined a run instead of starting one.',

@@ -39,6 +39,7 @@ test('32 questions are on their way at once, and those that wait use up none of 
   await until(() => waiting.length === 32);
   await sleep(1_200);
   expect(waiting).toHaveLength(32);
+  expect(client.waiting).toBe(28);
   answer();
   await until(() => waiting.length === 28);
   // By now they have been waiting for longer than a try may take.

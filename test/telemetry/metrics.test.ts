@@ -32,7 +32,7 @@ function metrics(sources: Partial<MetricSources> = {}) {
   const made = createMetrics(bus, {
     models: () => [],
     cache: () => ({ usable: true, models: 0, bytes: 0, used_bytes: null, free_bytes: null }),
-    work: () => ({ calls: 0, runs: 0, joined: 0 }),
+    work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
     breakers: () => [],
     configured: [],
     maxStaleS: 604_800,
@@ -188,7 +188,7 @@ test('work, cache and breakers show as they are at the scrape', async () => {
   let joined = 3;
   let used: number | null = null;
   const found = metrics({
-    work: () => ({ calls: 2, runs: 1, joined }),
+    work: () => ({ calls: 2, runs: 1, questions: 7, joined }),
     cache: () => ({ usable: false, models: 4, bytes: 500, used_bytes: used, free_bytes: 80 }),
     breakers: () => [{ name: 'registry', host: 'mlflow:5000', state: 'half-open' }],
   });
@@ -198,12 +198,13 @@ test('work, cache and breakers show as they are at the scrape', async () => {
   const plain = [
     'calls_waiting',
     'runs_in_flight',
+    'questions_waiting',
     'runs_joined_total',
     'cache_usable',
     'cache_refs',
     'cache_bytes',
   ];
-  expect(plain.map(name => value(first, name))).toEqual([2, 1, 3, 0, 4, 500]);
+  expect(plain.map(name => value(first, name))).toEqual([2, 1, 7, 3, 0, 4, 500]);
   expect(value(first, 'cache_max_bytes')).toBe(1_000);
   const breaker = { name: 'registry', host: 'mlflow:5000' };
   const states = ['closed', 'open', 'half-open'].map(state =>

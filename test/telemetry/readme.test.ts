@@ -9,7 +9,7 @@ const TABLE = /<!-- metrics -->\n(?<table>[\s\S]*?)\n<!-- \/metrics -->/;
 const metrics = createMetrics(new EventBus(), {
   models: () => [],
   cache: () => ({ usable: true, models: 0, bytes: 0, used_bytes: null, free_bytes: null }),
-  work: () => ({ calls: 0, runs: 0, joined: 0 }),
+  work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
   breakers: () => [],
   configured: [],
   maxStaleS: 1,
