@@ -13,7 +13,7 @@ import type { Outcome } from './domain/outcome.ts';
 import { createHttpApp } from './http/app.ts';
 import { createHttpServer } from './http/server.ts';
 import { Scrubber } from './reload/scrubber.ts';
-import { type CollectedOnce, collectCache } from './store/collect-once.ts';
+import { type CollectedOnce, collectCache } from './store/collect/collect-once.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 
 const IDLE_CHECK_MS = 20;

@@ -18,7 +18,7 @@ import { Pipeline } from './reload/pipeline.ts';
 import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
-import type { CacheLimits } from './store/collector.ts';
+import type { CacheLimits } from './store/collect/collector.ts';
 import { Circuits } from './upstream/circuits.ts';
 import { Credentials } from './upstream/credentials.ts';
 import { systemNames } from './upstream/dns-system.ts';

@@ -21,6 +21,9 @@ const LEVELS: readonly (readonly string[])[] = [
   ['domain'],
 ];
 
+/** The store's rooms, likewise. What is beside them puts them together. */
+const STORE: readonly string[] = ['collect', 'verify', 'records', 'intake', 'disk'];
+
 const IMPORT =
   /^\s*(?:import|export)\s(?:[^'";]*?\sfrom\s+)?'(?<static>[^']+)'|\bimport\(\s*'(?<dynamic>[^']+)'/gm;
 
@@ -106,6 +109,19 @@ test('imports point one way', () => {
     source.imports
       .filter(target => roomOf(target) !== source.room && levelOf(roomOf(target)) <= levelOf(source.room))
       .map(target => `${source.path} imports ${target}`),
+  );
+  expect(against).toEqual([]);
+});
+
+test('within the store, too', () => {
+  const levelInStore = (path: string) => STORE.indexOf(path.split('/')[1] ?? '');
+  const inside = sources.filter(({ path, room }) => room === 'store' && levelInStore(path) >= 0);
+  expect(new Set(inside.map(({ path }) => levelInStore(path))).size).toBe(STORE.length);
+  const against = inside.flatMap(({ path, imports }) =>
+    imports
+      .filter(target => levelInStore(target) >= 0 && roomOf(target) === 'store')
+      .filter(target => levelInStore(target) < levelInStore(path))
+      .map(target => `${path} imports ${target}`),
   );
   expect(against).toEqual([]);
 });

@@ -2,7 +2,7 @@ import type { CacheOptions } from '../config/cache.ts';
 import { formatBytes } from '../domain/bytes.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import { oneLine } from '../http/report.ts';
-import type { CollectedOnce } from '../store/collect-once.ts';
+import type { CollectedOnce } from '../store/collect/collect-once.ts';
 import { CommandFailure, type ExitCode, USAGE } from './failure.ts';
 
 type Collection = NonNullable<CollectedOnce['collection']>;

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { systemClock as clock } from '../domain/clock.ts';
 import type { SidecarError } from '../domain/errors.ts';
-import type { Harm, Scrubbed } from '../store/scrub.ts';
-import { verifyCache } from '../store/verify.ts';
+import type { Harm, Scrubbed } from '../store/verify/scrub.ts';
+import { verifyCache } from '../store/verify/verify.ts';
 import { CommandFailure, type ExitCode, FAILED, USAGE } from './failure.ts';
 import { exitCodeOf, listenForSignals } from './signals.ts';
 

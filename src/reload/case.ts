@@ -1,7 +1,7 @@
 import { SidecarError } from '../domain/errors.ts';
 import type { Scope } from '../domain/scope.ts';
 import { isSameVersion } from '../domain/version.ts';
-import type { Ref } from '../store/ref-record.ts';
+import type { Ref } from '../store/records/ref-record.ts';
 import type { ReloadRequest } from './api.ts';
 import type { Run } from './run.ts';
 import { type Fallback, judgeUnobtained, judgeUnresolved, type Verdict } from './verdict.ts';

@@ -5,7 +5,7 @@ import { formatModelUri, refKey } from '../domain/model-uri.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import { type Scope, scopeOf } from '../domain/scope.ts';
 import type { Cache } from '../store/cache.ts';
-import type { Ref } from '../store/ref-record.ts';
+import type { Ref } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { Circuits } from '../upstream/circuits.ts';
 import type { HealthProbe } from '../upstream/health.ts';

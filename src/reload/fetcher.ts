@@ -13,11 +13,11 @@ import { untilAborted } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
-import type { Intake } from '../store/intake.ts';
-import type { FetchedRoot } from '../store/manifests.ts';
-import type { Reservation } from '../store/reservations.ts';
+import type { Reservation } from '../store/collect/reservations.ts';
+import { Vanished } from '../store/disk/vanished.ts';
+import type { Intake } from '../store/intake/intake.ts';
+import type { FetchedRoot } from '../store/records/manifests.ts';
 import type { Store } from '../store/store.ts';
-import { Vanished } from '../store/vanished.ts';
 
 import { PhaseTimer } from './phase-timer.ts';
 

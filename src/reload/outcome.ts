@@ -1,7 +1,7 @@
 import { formatModelUri, refKey } from '../domain/model-uri.ts';
 import { type BreakerState, noteRetryAfter, type Outcome, warningOf } from '../domain/outcome.ts';
 import type { Scope } from '../domain/scope.ts';
-import type { Ref } from '../store/ref-record.ts';
+import type { Ref } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { ReloadRequest } from './api.ts';
 import type { Verdict } from './verdict.ts';

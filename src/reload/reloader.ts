@@ -7,7 +7,7 @@ import { type Outcome, worstBreaker } from '../domain/outcome.ts';
 import { type Scope, scopeOf } from '../domain/scope.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
-import type { Ref } from '../store/ref-record.ts';
+import type { Ref } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { HealthProbe } from '../upstream/health.ts';
 import type { Reloader, ReloadRequest, WorkState } from './api.ts';
@@ -59,7 +59,10 @@ export class DeadlineReloader implements Reloader {
 
   work(): WorkState {
     const { registry, tracking } = this.#options.servers;
-    const questions = [...new Set([registry.asks, tracking.asks])].reduce((sum, asks) => sum + asks.waiting, 0);
+    const questions = [...new Set([registry.asks, tracking.asks])].reduce(
+      (sum, asks) => sum + asks.waiting,
+      0,
+    );
     return { calls: this.#calls, runs: this.#runs.inFlight, joined: this.#runs.joined, questions };
   }
 

@@ -4,10 +4,10 @@ import type { EventBus, SidecarEvent } from '../domain/events.ts';
 import type { ModelUri } from '../domain/model-uri.ts';
 import { within } from '../policy/abort.ts';
 import type { Cache } from '../store/cache.ts';
-import { Inspector } from '../store/inspect.ts';
-import { Pace } from '../store/pace.ts';
-import { type Harm, Scrub } from '../store/scrub.ts';
 import type { Store } from '../store/store.ts';
+import { Inspector } from '../store/verify/inspect.ts';
+import { Pace } from '../store/verify/pace.ts';
+import { type Harm, Scrub } from '../store/verify/scrub.ts';
 import type { DeadlineReloader } from './reloader.ts';
 import { Repair } from './repair.ts';
 

@@ -1,11 +1,11 @@
 import { access as reach, readdir } from 'node:fs/promises';
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
-import { makeDirectory } from './durable.ts';
-import type { Layout } from './layout.ts';
-import { Lease, sweepDeadLeases } from './lease.ts';
-import { Ownership } from './ownership.ts';
-import { Partials } from './partials.ts';
+import { makeDirectory } from './disk/durable.ts';
+import type { Layout } from './disk/layout.ts';
+import { Lease, sweepDeadLeases } from './disk/lease.ts';
+import { Ownership } from './disk/ownership.ts';
+import { Partials } from './intake/partials.ts';
 
 /** What this process may do with the directory. */
 export interface Access {

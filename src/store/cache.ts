@@ -3,7 +3,7 @@ import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Scope } from '../domain/scope.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
-import type { CacheLimits } from './collector.ts';
+import type { CacheLimits } from './collect/collector.ts';
 import { Store } from './store.ts';
 
 const RETRY_MS = 5_000;

@@ -2,8 +2,8 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { inSlices } from '../../src/policy/slices.ts';
-import { planCollection } from '../../src/store/collect-plan.ts';
-import type { BlobItem, Inventory } from '../../src/store/content.ts';
+import { planCollection } from '../../src/store/collect/collect-plan.ts';
+import type { BlobItem, Inventory } from '../../src/store/collect/content.ts';
 
 const VERSIONS = 10_000;
 const FILES = 12;

@@ -4,8 +4,8 @@ import { OutcomeSchema, retryAfterOf } from '../../src/domain/outcome.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import { type Account, toOutcome } from '../../src/reload/outcome.ts';
 import type { Verdict } from '../../src/reload/verdict.ts';
-import { Layout } from '../../src/store/layout.ts';
-import type { Ref } from '../../src/store/ref-record.ts';
+import { Layout } from '../../src/store/disk/layout.ts';
+import type { Ref } from '../../src/store/records/ref-record.ts';
 import { requestFor, VERSION } from './support.ts';
 
 const LAYOUT = new Layout('/cache');

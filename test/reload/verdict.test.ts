@@ -3,7 +3,7 @@ import { type ErrorCode, HTTP_STATUS_BY_CODE, isMissing, SidecarError } from '..
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { fallbackOf } from '../../src/reload/case.ts';
 import { type Fallback, judgeUnobtained, judgeUnresolved } from '../../src/reload/verdict.ts';
-import type { Ref } from '../../src/store/ref-record.ts';
+import type { Ref } from '../../src/store/records/ref-record.ts';
 
 const HOUR_MS = 3_600_000;
 const CODES = Object.keys(HTTP_STATUS_BY_CODE).filter(

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { BackgroundSaves } from '../../src/store/background-saves.ts';
+import { BackgroundSaves } from '../../src/store/records/background-saves.ts';
 
 test('the first save starts at once, the next a second later, with all that was wished meanwhile', async () => {
   const saves = new BackgroundSaves();

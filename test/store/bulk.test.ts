@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { forEach, settleEach } from '../../src/store/bulk.ts';
+import { forEach, settleEach } from '../../src/store/disk/bulk.ts';
 
 const MANY = Array.from({ length: 64 }, (_, n) => n);
 

@@ -3,7 +3,7 @@ import { mkdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type Clock, systemClock } from '../../src/domain/clock.ts';
-import { collectCache } from '../../src/store/collect-once.ts';
+import { collectCache } from '../../src/store/collect/collect-once.ts';
 import { HOUR_MS, load, openLimited } from './collect-support.ts';
 import { temporaryDirectory } from './support.ts';
 

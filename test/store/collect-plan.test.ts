@@ -9,8 +9,8 @@ import {
   READER_GRACE_MS,
   type Removal,
   type Space,
-} from '../../src/store/collect-plan.ts';
-import type { BlobItem, Inventory, RefItem, SnapshotItem } from '../../src/store/content.ts';
+} from '../../src/store/collect/collect-plan.ts';
+import type { BlobItem, Inventory, RefItem, SnapshotItem } from '../../src/store/collect/content.ts';
 
 const NOW = 1_700_000_000_000;
 const HOUR_MS = 3_600_000;

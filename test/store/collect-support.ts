@@ -5,7 +5,7 @@ import { type Clock, systemClock } from '../../src/domain/clock.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { type ModelUri, parseModelUri } from '../../src/domain/model-uri.ts';
 import type { Scope } from '../../src/domain/scope.ts';
-import type { CacheLimits } from '../../src/store/collector.ts';
+import type { CacheLimits } from '../../src/store/collect/collector.ts';
 import { Store } from '../../src/store/store.ts';
 import { commitAll, filesBelow, OWN, temporaryDirectory, versionOf } from './support.ts';
 

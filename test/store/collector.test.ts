@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
-import { NO_DEMAND } from '../../src/store/collector.ts';
-import { pidSpace } from '../../src/store/lease.ts';
-import { Vanished } from '../../src/store/vanished.ts';
+import { NO_DEMAND } from '../../src/store/collect/collector.ts';
+import { pidSpace } from '../../src/store/disk/lease.ts';
+import { Vanished } from '../../src/store/disk/vanished.ts';
 import { blobsIn, HOUR_MS, load, MINUTE_MS, openLimited, SIZE, snapshotsIn, URI } from './collect-support.ts';
 import { bodyOf, commitAll, fetched, filesBelow, litter, OWN, takeAll, versionOf } from './support.ts';
 

@@ -1,10 +1,10 @@
 import { chmod, lstat, mkdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '../../src/domain/clock.ts';
-import { Inspector } from '../../src/store/inspect.ts';
-import { Pace } from '../../src/store/pace.ts';
-import { type Harm, Scrub, type Scrubbed } from '../../src/store/scrub.ts';
 import type { Store } from '../../src/store/store.ts';
+import { Inspector } from '../../src/store/verify/inspect.ts';
+import { Pace } from '../../src/store/verify/pace.ts';
+import { type Harm, Scrub, type Scrubbed } from '../../src/store/verify/scrub.ts';
 
 type Damages = Readonly<Record<string, (path: string) => Promise<void>>>;
 

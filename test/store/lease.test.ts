@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
-import { Lease, pidSpace, sweepDeadLeases } from '../../src/store/lease.ts';
+import { Lease, pidSpace, sweepDeadLeases } from '../../src/store/disk/lease.ts';
 import { run, start } from './child.ts';
 import { fetched, openStore, temporaryDirectory } from './support.ts';
 

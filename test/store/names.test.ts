@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { encodeName } from '../../src/store/names.ts';
+import { encodeName } from '../../src/store/disk/names.ts';
 
 describe('a name is recognised in its file name', () => {
   test.each([

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Pace } from '../../src/store/pace.ts';
+import { Pace } from '../../src/store/verify/pace.ts';
 
 const MIB = 1024 * 1024;
 

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readlink, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { Layout } from '../../src/store/layout.ts';
-import { Partials } from '../../src/store/partials.ts';
+import { Layout } from '../../src/store/disk/layout.ts';
+import { Partials } from '../../src/store/intake/partials.ts';
 import { bodyOf, temporaryDirectory } from './support.ts';
 
 const SIZE = 9 * 1024 * 1024;

@@ -2,10 +2,10 @@ import { mkdir, open, readdir, readFile, utimes, writeFile } from 'node:fs/promi
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
-import { identityOf } from '../../src/store/inspect.ts';
-import { Quarantine } from '../../src/store/quarantine.ts';
-import type { Published } from '../../src/store/ref-record.ts';
-import type { Harm } from '../../src/store/scrub.ts';
+import type { Published } from '../../src/store/records/ref-record.ts';
+import { identityOf } from '../../src/store/verify/inspect.ts';
+import { Quarantine } from '../../src/store/verify/quarantine.ts';
+import type { Harm } from '../../src/store/verify/scrub.ts';
 import { fileIn, flip, scrub } from './damage.ts';
 import { fetched, filesBelow, type Opened, OWN, openStore, reopen } from './support.ts';
 

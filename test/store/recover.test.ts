@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { type Scope, scopeOf } from '../../src/domain/scope.ts';
-import type { Published } from '../../src/store/ref-record.ts';
+import type { Published } from '../../src/store/records/ref-record.ts';
 import { fetched, filesBelow, type Opened, OWN, openStore, reopen } from './support.ts';
 
 const URI = parseModelUri('models:/churn/Production');

@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
-import { diskFull } from '../../src/store/no-room.ts';
+import { diskFull } from '../../src/store/collect/no-room.ts';
 import { HOUR_MS, load, openLimited, SIZE, snapshotsIn } from './collect-support.ts';
 import { bodyOf, litter } from './support.ts';
 

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
-import type { Published } from '../../src/store/ref-record.ts';
+import type { Published } from '../../src/store/records/ref-record.ts';
 import { fileIn, flip, OF_CONTENT, OF_NAME, scrub, unshare } from './damage.ts';
 import { commitAll, fetched, filesBelow, type Opened, OWN, openStore, reopen } from './support.ts';
 

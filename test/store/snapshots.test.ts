@@ -13,7 +13,7 @@ import {
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { scopeOf } from '../../src/domain/scope.ts';
-import { Vanished } from '../../src/store/vanished.ts';
+import { Vanished } from '../../src/store/disk/vanished.ts';
 import { run } from './child.ts';
 import {
   commitAll,

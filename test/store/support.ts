@@ -7,9 +7,9 @@ import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { type Manifest, manifestOf } from '../../src/domain/manifest.ts';
 import { type Scope, scopeOf } from '../../src/domain/scope.ts';
 import type { ArtifactRoot, ModelVersion } from '../../src/domain/version.ts';
-import type { Intake } from '../../src/store/intake.ts';
-import type { FetchedRoot } from '../../src/store/manifests.ts';
-import type { Published } from '../../src/store/ref-record.ts';
+import type { Intake } from '../../src/store/intake/intake.ts';
+import type { FetchedRoot } from '../../src/store/records/manifests.ts';
+import type { Published } from '../../src/store/records/ref-record.ts';
 import { Store } from '../../src/store/store.ts';
 
 export const OWN = scopeOf('http://mlflow:5000', null, null);

@@ -1,0 +1,241 @@
+import type { Steps } from '../../policy/slices.ts';
+import {
+  type BlobItem,
+  Content,
+  type Inventory,
+  type RefItem,
+  type SnapshotItem,
+  type SpareItem,
+} from './content.ts';
+
+/** A superseded snapshot, or a spare, is kept so long unless space is needed. */
+const KEPT_MS = 24 * 3_600_000;
+/** For readers that resolved a ref just before it was switched: they open their files within this time. */
+export const READER_GRACE_MS = 30_000;
+/** For what another process is about to publish: from its first link to the record that names the snapshot. */
+export const IN_FLIGHT_GRACE_MS = 5 * 60_000;
+/** Down to this share of what the cache may hold, so that not every download has to make room. */
+const SWEPT_TO = 0.8;
+
+/** In bytes. */
+export interface Space {
+  /** What the cache may hold. */
+  readonly maxBytes: number;
+  /** What must stay free on its file system. */
+  readonly minFreeBytes: number;
+  readonly freeBytes: number;
+  /** What downloads under way may yet add to the cache's content. */
+  readonly reservedBytes: number;
+  /** As much of it as is not on the disk yet. */
+  readonly unwrittenBytes: number;
+  /** What somebody is about to add. */
+  readonly neededBytes: number;
+}
+
+type Why = 'litter' | 'superseded' | 'space' | 'too_stale';
+
+export type Removal =
+  | {
+      readonly kind: 'snapshot';
+      readonly why: Why;
+      readonly item: SnapshotItem;
+      /** Contents that no other snapshot has. */
+      readonly blobs: readonly BlobItem[];
+    }
+  | { readonly kind: 'blob'; readonly why: Why; readonly item: BlobItem }
+  | {
+      readonly kind: 'orphan';
+      readonly why: Why;
+      readonly path: string;
+      /** Contents that no snapshot has. */
+      readonly blobs: readonly BlobItem[];
+    }
+  | { readonly kind: 'spare'; readonly why: Why; readonly item: SpareItem }
+  | { readonly kind: 'ref'; readonly why: Why; readonly item: RefItem };
+
+export interface CollectPlan {
+  /** In this order. */
+  readonly removals: readonly Removal[];
+  /** That there are before. */
+  readonly snapshots: number;
+  readonly usedBytes: number;
+  readonly freedBytes: number;
+  /** Superseded, but so lately that somebody may be reading it: the limit may be exceeded by so much. */
+  readonly gracedBytes: number;
+  /** What is lacking before anything is removed; 0 where there is room. */
+  readonly excessBytes: number;
+  /** What is lacking all the same. */
+  readonly shortBytes: number;
+}
+
+/**
+ * What to remove from the cache, in order: litter; where space is needed, what is not of a version; what was superseded over
+ * a day ago, down to 80 % of what the cache may hold; where space is needed, what was superseded since; and in the end
+ * refs that are too old to be given. Least recently used first. What a ref points to and what it pointed to before stay, as does what somebody may be reading or
+ * about to publish.
+ * @param maxStaleMs a ref that was confirmed longer ago is not given any more
+ */
+export function* planCollection(
+  inventory: Inventory,
+  space: Space,
+  maxStaleMs: number,
+  now: number,
+): Steps<CollectPlan> {
+  const planner = new Planner(inventory, space, now, yield* Content.of(inventory));
+  yield* planner.sortOut();
+  yield* planner.removeLitter();
+  planner.removeSpares(now - KEPT_MS);
+  yield* planner.removeSuperseded(now - KEPT_MS, SWEPT_TO, 'superseded');
+  yield* planner.removeSuperseded(now, 1, 'space');
+  yield* planner.removeTooStale(now - maxStaleMs);
+  return planner.plan();
+}
+
+class Planner {
+  readonly #inventory: Inventory;
+  readonly #space: Space;
+  readonly #now: number;
+  readonly #removals: Removal[] = [];
+  readonly #content: Content;
+  /** How many refs keep a snapshot. */
+  readonly #keepers = new Map<string, number>();
+  /** What may go, least recently used first. */
+  #candidates: readonly SnapshotItem[] = [];
+  readonly #usedBytes: number;
+  #gracedBytes = 0;
+  #excessBytes = 0;
+
+  constructor(inventory: Inventory, space: Space, now: number, content: Content) {
+    this.#inventory = inventory;
+    this.#space = space;
+    this.#now = now;
+    this.#content = content;
+    for (const id of inventory.refs.flatMap(keptBy)) this.#keepers.set(id, this.#keepersOf(id) + 1);
+    this.#usedBytes = content.bytes;
+  }
+
+  /** What may go, and what not yet. */
+  *sortOut(): Steps<void> {
+    const loose = this.#inventory.snapshots.filter(({ id }) => this.#keepersOf(id) === 0);
+    this.#gracedBytes = yield* this.#bytesOnlyIn(loose.filter(item => this.#isGraced(item)));
+    this.#excessBytes = Math.max(0, this.#excess(1));
+    const candidates = loose.filter(item => !this.#isGraced(item));
+    this.#candidates = candidates.toSorted((a, b) => a.lastUsedAt - b.lastUsedAt);
+  }
+
+  *removeLitter(): Steps<void> {
+    yield* this.#removeIf(item => item.manifest === null, 'litter');
+    const oldest = this.#now - IN_FLIGHT_GRACE_MS;
+    for (const { path, blobs, changedAt } of this.#inventory.orphans) {
+      if (changedAt !== null && changedAt > oldest) continue;
+      const dropped = blobs.filter(blob => this.#dropLoose(blob));
+      this.#removals.push({ kind: 'orphan', why: 'litter', path, blobs: dropped });
+    }
+    for (const item of this.#inventory.blobs) {
+      yield;
+      if (item.changedAt > oldest || !this.#dropLoose(item)) continue;
+      this.#removals.push({ kind: 'blob', why: 'litter', item });
+    }
+  }
+
+  /** Those that are old always go. */
+  removeSpares(changedBefore: number): void {
+    const isOld = ({ changedAt }: SpareItem) => changedAt <= changedBefore;
+    const { spares } = this.#inventory;
+    for (const item of spares.filter(isOld)) this.#removeSpare(item, 'litter');
+    for (const item of spares) {
+      if (this.#excess(1) > 0 && !isOld(item)) this.#removeSpare(item, 'space');
+    }
+  }
+
+  #removeSpare(item: SpareItem, why: Why): void {
+    this.#content.bytes -= item.bytes;
+    this.#removals.push({ kind: 'spare', why, item });
+  }
+
+  #dropLoose(blob: BlobItem): boolean {
+    return blob.links === 0 && this.#content.holders(blob) === 0 && this.#content.drop(blob);
+  }
+
+  /** Down to `share` of what the cache may hold. */
+  *removeSuperseded(usedBefore: number, share: number, why: Why): Steps<void> {
+    yield* this.#removeIf(item => this.#excess(share) > 0 && item.lastUsedAt <= usedBefore, why);
+  }
+
+  *removeTooStale(confirmedBefore: number): Steps<void> {
+    const old = this.#inventory.refs.filter(
+      ref => ref.isExpendable && ref.current !== null && (ref.confirmedAt ?? 0) < confirmedBefore,
+    );
+    const byId = new Map(this.#inventory.snapshots.map(item => [item.id, item]));
+    for (const item of old.toSorted((a, b) => (a.confirmedAt ?? 0) - (b.confirmedAt ?? 0))) {
+      yield;
+      if (this.#excess(1) <= 0) return;
+      this.#removals.push({ kind: 'ref', why: 'too_stale', item });
+      for (const id of keptBy(item)) {
+        this.#keepers.set(id, this.#keepersOf(id) - 1);
+        const snapshot = byId.get(id);
+        if (snapshot === undefined || this.#keepersOf(id) > 0 || this.#isGraced(snapshot)) continue;
+        this.#removeSnapshot(snapshot, 'too_stale');
+      }
+    }
+  }
+
+  plan(): CollectPlan {
+    return {
+      removals: this.#removals,
+      snapshots: this.#inventory.snapshots.length,
+      usedBytes: this.#usedBytes,
+      freedBytes: this.#usedBytes - this.#content.bytes,
+      gracedBytes: this.#gracedBytes,
+      excessBytes: this.#excessBytes,
+      shortBytes: Math.max(0, this.#excess(1)),
+    };
+  }
+
+  /** Bytes above `share` of what the cache may hold, by the quota or by what else is on the disk, whichever is worse. */
+  #excess(share: number): number {
+    const { maxBytes, minFreeBytes, freeBytes, reservedBytes, unwrittenBytes, neededBytes } = this.#space;
+    const used = this.#content.bytes;
+    const byQuota = used - this.#gracedBytes + reservedBytes + neededBytes - share * maxBytes;
+    const room = this.#usedBytes + freeBytes - minFreeBytes;
+    const byDisk = used + unwrittenBytes + neededBytes - share * room;
+    return Math.max(byQuota, byDisk);
+  }
+
+  #keepersOf(id: string): number {
+    return this.#keepers.get(id) ?? 0;
+  }
+
+  #isGraced({ isSuperseded, lastUsedAt }: SnapshotItem): boolean {
+    return lastUsedAt > this.#now - (isSuperseded ? READER_GRACE_MS : IN_FLIGHT_GRACE_MS);
+  }
+
+  *#removeIf(isWanted: (item: SnapshotItem) => boolean, why: Why): Steps<void> {
+    const kept: SnapshotItem[] = [];
+    for (const item of this.#candidates) {
+      yield;
+      if (isWanted(item)) this.#removeSnapshot(item, why);
+      else kept.push(item);
+    }
+    this.#candidates = kept;
+  }
+
+  #removeSnapshot(item: SnapshotItem, why: Why): void {
+    this.#removals.push({ kind: 'snapshot', why, item, blobs: this.#content.release(item) });
+  }
+
+  *#bytesOnlyIn(items: readonly SnapshotItem[]): Steps<number> {
+    if (items.length === 0) return 0;
+    const content = yield* Content.of(this.#inventory);
+    for (const item of items) {
+      content.release(item);
+      yield;
+    }
+    return this.#usedBytes - content.bytes;
+  }
+}
+
+/** What a ref points to and what it pointed to before. */
+export function keptBy({ current, previous }: RefItem): readonly string[] {
+  return [current, previous].filter(id => id !== null);
+}

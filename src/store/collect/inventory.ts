@@ -1,0 +1,152 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { mapBounded } from '../../policy/bounded.ts';
+import { Slices } from '../../policy/slices.ts';
+import { ifAbsent, readIfThere } from '../disk/durable.ts';
+import type { Layout } from '../disk/layout.ts';
+import { bytesInWork } from '../intake/partials.ts';
+import { parseManifest } from '../records/manifests.ts';
+import { readRecords } from '../records/records.ts';
+import type { Ref } from '../records/ref-record.ts';
+import type { Usage } from '../records/usage.ts';
+import type { BlobItem, Inventory, RefItem, SnapshotItem } from './content.ts';
+import { readSpares } from './spares.ts';
+
+/** A few of the threads that the disk has: whoever waits for a file meanwhile does not wait for this. */
+const READS_AT_ONCE = 4;
+
+/** What a process knows beyond the disk. */
+export interface Knowledge {
+  /** Where it works itself: that counts as what it has reserved. */
+  readonly tmp: string;
+  readonly usage: Usage;
+  /** Refs as it keeps them in memory, which may not be saved. */
+  readonly refs: () => readonly Ref[];
+  /** Whether the ref may be forgotten where nothing else gives room. */
+  readonly isExpendable: (ref: Ref, scopeId: string) => boolean;
+}
+
+interface ManifestItem {
+  readonly name: string;
+  readonly snapshot: string | null;
+  readonly sha256s: readonly string[];
+  readonly changedAt: number;
+}
+
+/** What the cache holds. It changes meanwhile: whoever removes anything looks again. */
+export async function takeInventory(layout: Layout, knowledge: Knowledge): Promise<Inventory> {
+  const blobs = await readBlobs(layout);
+  const bySha256 = new Map(blobs.map(blob => [blob.sha256, blob]));
+  const blobsOf = ({ sha256s }: ManifestItem) => [
+    ...new Set(sha256s.flatMap(sha256 => bySha256.get(sha256) ?? [])),
+  ];
+  const manifests = await readManifests(layout);
+  const bySnapshot = new Map(manifests.map(item => [item.snapshot, item]));
+  const usedAt = await knowledge.usage.all();
+  const ids = await namesIn(layout.snapshots);
+  const slices = new Slices();
+  const snapshots = await mapBounded(ids, READS_AT_ONCE, async (id): Promise<SnapshotItem> => {
+    await slices.next();
+    const manifest = bySnapshot.get(id);
+    const builtAt = manifest?.changedAt ?? (await changedAt(layout.snapshot(id)));
+    return {
+      id,
+      manifest: manifest?.name ?? null,
+      blobs: manifest === undefined ? [] : blobsOf(manifest),
+      lastUsedAt: Math.max(builtAt, usedAt.get(id) ?? 0),
+      isSuperseded: knowledge.usage.isSuperseded(id),
+    };
+  });
+  const there = new Set(ids);
+  const isGone = (id: string | null) => id === null || !there.has(id);
+  const orphans = [
+    ...manifests
+      .filter(({ snapshot }) => isGone(snapshot))
+      .map(item => ({ path: join(layout.manifests, item.name), blobs: blobsOf(item), changedAt: null })),
+    ...[...usedAt]
+      .filter(([id]) => isGone(id))
+      .map(([name, at]) => ({ path: join(layout.used, name), blobs: [], changedAt: at })),
+  ].map(item => ({ ...item, path: relative(layout.root, item.path) }));
+  return {
+    snapshots,
+    blobs,
+    refs: await readRefs(layout, knowledge),
+    orphans,
+    spares: await readSpares(layout),
+    underWayBytes: await bytesOfOthers(layout, knowledge.tmp),
+  };
+}
+
+async function bytesOfOthers({ tmp }: Layout, own: string): Promise<number> {
+  const dirs = (await namesIn(tmp)).map(name => join(tmp, name)).filter(dir => dir !== own);
+  const bytes = await mapBounded(dirs, READS_AT_ONCE, bytesInWork);
+  return bytes.reduce((sum, each) => sum + each, 0);
+}
+
+/** On the disk, of all scopes and processes, and in memory. */
+export async function readRefs(layout: Layout, knowledge: Knowledge): Promise<readonly RefItem[]> {
+  const onDisk = (await readRecords(layout)).flatMap(({ path, found }): readonly RefItem[] => {
+    if (found === null) return [];
+    const isExpendable = knowledge.isExpendable(found.ref, found.scopeId);
+    return [refItem(relative(layout.root, path), found.ref, found.scopeId, isExpendable)];
+  });
+  const saved = new Set(onDisk.map(({ current }) => current));
+  const unsaved = knowledge.refs().filter(({ published }) => !saved.has(published?.snapshot ?? null));
+  return [...onDisk, ...unsaved.map(ref => refItem('', ref, '', false))];
+}
+
+function refItem(path: string, ref: Ref, scopeId: string, isExpendable: boolean): RefItem {
+  const { uri, published, previous, confirmedAt } = ref;
+  return { uri, scopeId, path, current: published?.snapshot ?? null, previous, confirmedAt, isExpendable };
+}
+
+async function readBlobs(layout: Layout): Promise<readonly BlobItem[]> {
+  const shards = await namesIn(layout.blobs);
+  const names = await mapBounded(shards, READS_AT_ONCE, shard => namesIn(join(layout.blobs, shard)));
+  const blobs = await mapBounded(names.flat(), READS_AT_ONCE, sha256 => statBlob(layout, sha256));
+  return blobs.flatMap(blob => blob ?? []);
+}
+
+export async function statBlob(layout: Layout, sha256: string): Promise<BlobItem | null> {
+  const stats = await ifAbsent(null, stat(layout.blob(sha256)));
+  if (stats?.isFile() !== true) return null;
+  const { size, nlink, mtimeMs, ctimeMs } = stats;
+  return { sha256, size, links: nlink - 1, changedAt: Math.max(mtimeMs, ctimeMs) };
+}
+
+async function readManifests(layout: Layout): Promise<readonly ManifestItem[]> {
+  const entries = await ifAbsent([], readdir(layout.manifests, { withFileTypes: true }));
+  const names = entries.filter(entry => entry.isFile()).map(entry => entry.name);
+  return await mapBounded(names, READS_AT_ONCE, async name => {
+    const path = join(layout.manifests, name);
+    const changed = await writtenAt(path);
+    const stored = parseManifest((await readIfThere(path)) ?? '');
+    const sha256s = stored?.files.map(file => file.sha256) ?? [];
+    return { name, snapshot: stored?.snapshot ?? null, sha256s, changedAt: changed };
+  });
+}
+
+/** When it was last built, found or superseded, as of now. */
+export async function lastUsedAt(
+  layout: Layout,
+  usage: Usage,
+  { id, manifest }: Pick<SnapshotItem, 'id' | 'manifest'>,
+): Promise<number> {
+  const record = manifest === null ? null : join(layout.manifests, manifest);
+  const builtAt = record === null ? await changedAt(layout.snapshot(id)) : await writtenAt(record);
+  return Math.max(builtAt, await usage.lastOf(id));
+}
+
+async function writtenAt(path: string): Promise<number> {
+  return (await ifAbsent(null, stat(path)))?.mtimeMs ?? 0;
+}
+
+/** A rename shows, too. */
+async function changedAt(path: string): Promise<number> {
+  const stats = await ifAbsent(null, stat(path));
+  return stats === null ? 0 : Math.max(stats.mtimeMs, stats.ctimeMs);
+}
+
+async function namesIn(dir: string): Promise<readonly string[]> {
+  return await ifAbsent([], readdir(dir));
+}

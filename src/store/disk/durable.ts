@@ -1,0 +1,103 @@
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs';
+import { chmod, mkdir, open, readlink, rename, rm, stat, symlink } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { promisify } from 'node:util';
+import { errnoOf } from '../../domain/errors.ts';
+
+const read = promisify(readFile);
+
+/** Makes a file's bytes, or the names in a directory, survive a power cut. */
+export async function sync(path: string): Promise<void> {
+  const handle = await open(path);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** With exactly this mode, whatever the process' umask is; nothing is written where it is so already. */
+export async function makeDirectory(path: string, mode: number): Promise<void> {
+  const made = await makeUnsynced(path, mode);
+  if (made !== undefined) await sync(dirname(made));
+}
+
+/** The same where a power cut may take it again; the first directory that had to be made. */
+export async function makeUnsynced(path: string, mode: number): Promise<string | undefined> {
+  const made = await mkdir(path, { recursive: true });
+  if (((await stat(path)).mode & 0o777) !== mode) await chmod(path, mode);
+  return made;
+}
+
+/** A name for a temporary file that no crash can leave in the way. */
+export function temporaryName(tmp: string): string {
+  return join(tmp, randomUUID());
+}
+
+/** Replaces a file as a whole: readers see the old text or the new one, and after a power cut one of the two is there. */
+export async function writeFileDurably(path: string, text: string, tmp: string, mode: number): Promise<void> {
+  const temporary = temporaryName(tmp);
+  try {
+    const handle = await open(temporary, 'wx');
+    try {
+      await handle.writeFile(text);
+      await handle.chmod(mode);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await sync(dirname(path));
+}
+
+/** Points the symlink `path` to `target`, relatively, by one rename. */
+export async function replaceLink(path: string, target: string, tmp: string): Promise<void> {
+  const temporary = temporaryName(tmp);
+  try {
+    await symlink(relative(dirname(path), target), temporary);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await sync(dirname(path));
+}
+
+/** Removes the symlink `path`, unless it points elsewhere than to `target` by now. */
+export async function removeLink(path: string, target: string): Promise<void> {
+  const found = await readlink(path).catch(() => null);
+  if (found !== relative(dirname(path), target)) return;
+  await rm(path, { force: true });
+  await sync(dirname(path));
+}
+
+export async function isThere(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** The text of a file, or null where there is none. Without a file handle, which costs as much as the read. */
+export async function readIfThere(path: string): Promise<string | null> {
+  return await ifAbsent(null, read(path, 'utf8'));
+}
+
+/** What `work` gives, or `fallback` where there is no such file. Any other failure is one: a disk that fails says nothing. */
+export async function ifAbsent<T, F>(fallback: F, work: Promise<T>): Promise<T | F> {
+  try {
+    return await work;
+  } catch (error) {
+    if (isAbsent(error)) return fallback;
+    throw error;
+  }
+}
+
+export function isAbsent(error: unknown): boolean {
+  return errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR';
+}

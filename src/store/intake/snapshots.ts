@@ -1,0 +1,119 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { chmod, constants, copyFile, link, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { errnoOf } from '../../domain/errors.ts';
+import type { Manifest, ManifestFile } from '../../domain/manifest.ts';
+import type { Scope } from '../../domain/scope.ts';
+import type { ArtifactRoot } from '../../domain/version.ts';
+import { forEach } from '../disk/bulk.ts';
+import { ifAbsent, makeDirectory, sync, temporaryName } from '../disk/durable.ts';
+import type { Layout } from '../disk/layout.ts';
+import { Vanished } from '../disk/vanished.ts';
+import { isIntact } from './blobs.ts';
+
+/** Where a file system knows no hard links, or a blob has as many as it can. */
+const NO_LINK = new Set(['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP']);
+
+/** Whole versions. A directory here is complete from the moment it is visible, and never changes. */
+export class Snapshots {
+  readonly #layout: Layout;
+  readonly #tmp: string;
+
+  constructor(layout: Layout, tmp: string) {
+    this.#layout = layout;
+    this.#tmp = tmp;
+  }
+
+  async has(id: string): Promise<boolean> {
+    return await stat(this.#layout.snapshot(id)).then(
+      stats => stats.isDirectory(),
+      () => false,
+    );
+  }
+
+  /** The ids of all, by one look. */
+  async all(): Promise<ReadonlySet<string>> {
+    const entries = await ifAbsent([], readdir(this.#layout.snapshots, { withFileTypes: true }));
+    return new Set(entries.filter(entry => entry.isDirectory()).map(entry => entry.name));
+  }
+
+  /** Lays out the manifest's files, of which every blob is there; returns the snapshot's id. */
+  async commit(scope: Scope, root: ArtifactRoot, manifest: Manifest): Promise<string> {
+    const id = idOf(scope, root, manifest);
+    if (!(await this.has(id))) return await this.#build(id, manifest);
+    // It may have been damaged since; it is never changed in place, because somebody may be reading it.
+    if (await this.#isWhole(id, manifest)) return id;
+    return await this.#build(`${id}-${randomUUID().slice(0, 8)}`, manifest);
+  }
+
+  /** Under its name, which was moved away. */
+  async rebuild(id: string, manifest: Manifest): Promise<void> {
+    await this.#build(id, manifest);
+  }
+
+  async #build(id: string, manifest: Manifest): Promise<string> {
+    const temporary = temporaryName(this.#tmp);
+    let isMoved = false;
+    try {
+      const directories = await this.#layOut(temporary, manifest.files);
+      await forEach(directories, sync);
+      isMoved = await rename(temporary, this.#layout.snapshot(id)).then(() => true, unlessThere);
+      await sync(this.#layout.snapshots);
+      return id;
+    } finally {
+      if (!isMoved) await rm(temporary, { recursive: true, force: true });
+    }
+  }
+
+  async #layOut(base: string, files: readonly ManifestFile[]): Promise<readonly string[]> {
+    const directories = directoriesOf(base, files);
+    for (const directory of directories) await makeDirectory(directory, 0o755);
+    await forEach(files, file => this.#place(file, join(base, file.path)));
+    return directories;
+  }
+
+  async #place(file: ManifestFile, path: string): Promise<void> {
+    const blob = this.#layout.blob(file.sha256);
+    try {
+      await link(blob, path);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') throw new Vanished(error);
+      if (!NO_LINK.has(errnoOf(error))) throw error;
+      await copyFile(blob, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+      await chmod(path, 0o444);
+      await sync(path);
+    }
+  }
+
+  async #isWhole(id: string, manifest: Manifest): Promise<boolean> {
+    const base = this.#layout.snapshot(id);
+    const found = await readdir(base, { recursive: true, withFileTypes: true }).catch(() => null);
+    if (found?.filter(entry => !entry.isDirectory()).length !== manifest.files.length) return false;
+    for (const file of manifest.files) {
+      if (!(await isIntact(join(base, file.path), file))) return false;
+    }
+    return true;
+  }
+}
+
+/** The directory itself and all below it, each after the one that holds it. */
+function directoriesOf(base: string, files: readonly ManifestFile[]): readonly string[] {
+  const directories = new Set<string>([base]);
+  for (const file of files) {
+    const above: string[] = [];
+    for (let dir = dirname(file.path); dir !== '.'; dir = dirname(dir)) above.unshift(join(base, dir));
+    for (const dir of above) directories.add(dir);
+  }
+  return [...directories];
+}
+
+/** Another process may have built the same snapshot meanwhile. */
+function unlessThere(error: unknown): false {
+  if (errnoOf(error) !== 'ENOTEMPTY' && errnoOf(error) !== 'EEXIST') throw error;
+  return false;
+}
+
+function idOf(scope: Scope, root: ArtifactRoot, manifest: Manifest): string {
+  const identity = JSON.stringify([scope.id, root, manifest.digest]);
+  return createHash('sha256').update(identity).digest('hex').slice(0, 32);
+}

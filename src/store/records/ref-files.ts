@@ -1,0 +1,104 @@
+import { readlink, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import type { SidecarError } from '../../domain/errors.ts';
+import { type ModelUri, refKey } from '../../domain/model-uri.ts';
+import type { Scope } from '../../domain/scope.ts';
+import { makeDirectory, readIfThere, removeLink, replaceLink, writeFileDurably } from '../disk/durable.ts';
+import type { Layout } from '../disk/layout.ts';
+import { Vanished } from '../disk/vanished.ts';
+import { type Published, parseRef, type Ref, serializeRef } from './ref-record.ts';
+
+/** The refs' records and links. */
+export class RefFiles {
+  readonly #layout: Layout;
+  readonly #tmp: string;
+  readonly #readOnly: SidecarError | null;
+
+  /** @param readOnly why nothing can be written; null where it can */
+  constructor(layout: Layout, tmp: string, readOnly: SidecarError | null) {
+    this.#layout = layout;
+    this.#tmp = tmp;
+    this.#readOnly = readOnly;
+  }
+
+  /** As the record has it; null where there is none of this scope. */
+  async read(scope: Scope, uri: ModelUri): Promise<Ref | null> {
+    const text = await readIfThere(this.#layout.record(scope, refKey(uri)));
+    const found = text === null ? null : parseRef(text);
+    return found?.scopeId === scope.id ? found.ref : null;
+  }
+
+  /** The same, but null also where its snapshot is not on the disk. */
+  async readWhole(scope: Scope, uri: ModelUri): Promise<Ref | null> {
+    const ref = await this.read(scope, uri);
+    return (await this.#isThere(ref?.published ?? null)) ? ref : null;
+  }
+
+  async #isThere(published: Published | null): Promise<boolean> {
+    if (published === null) return false;
+    return await stat(this.#layout.snapshot(published.snapshot)).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** Replaces the record. */
+  async write(scope: Scope, ref: Ref): Promise<void> {
+    if (this.#readOnly !== null) throw this.#readOnly;
+    const path = this.#layout.record(scope, refKey(ref.uri));
+    await makeDirectory(dirname(path), 0o755);
+    if (scope.own) await this.#putAside(path, scope);
+    await writeFileDurably(path, serializeRef(ref, scope.id), this.#tmp, 0o444);
+  }
+
+  /** Another process shows another registry in the same place: what it serves stays on record, and so in the cache. */
+  async #putAside(path: string, scope: Scope): Promise<void> {
+    const text = await readIfThere(path);
+    const found = text === null ? null : parseRef(text);
+    if (found === null || found.scopeId === scope.id) return;
+    const theirs = { id: found.scopeId, own: false };
+    const place = this.#layout.record(theirs, refKey(found.ref.uri));
+    await makeDirectory(this.#layout.records(theirs), 0o700);
+    await makeDirectory(dirname(place), 0o755);
+    await rename(path, place);
+  }
+
+  /**
+   * Makes readers see it: first the record, which keeps the snapshot from being collected, and once it is certain that it
+   * was not collected just before, the link.
+   */
+  async show(scope: Scope, ref: Ref, before: Ref): Promise<void> {
+    await this.write(scope, ref);
+    if (ref.published === null) return;
+    if (!(await this.#isThere(ref.published))) {
+      await this.write(scope, before);
+      throw new Vanished();
+    }
+    if (!scope.own) return;
+    const link = this.#layout.link(refKey(ref.uri));
+    await makeDirectory(dirname(link), 0o755);
+    await replaceLink(link, this.#layout.snapshot(ref.published.snapshot), this.#tmp);
+  }
+
+  /** Takes the link away, unless it points to another snapshot by now. */
+  async hide(scope: Scope, { uri, published }: Ref): Promise<void> {
+    if (!scope.own || published === null) return;
+    await removeLink(this.#layout.link(refKey(uri)), this.#layout.snapshot(published.snapshot));
+  }
+
+  /** Whether the link points to what the ref has published. */
+  async isShown(scope: Scope, { uri, published }: Ref): Promise<boolean> {
+    if (!scope.own || published === null) return true;
+    const link = this.#layout.link(refKey(uri));
+    const found = await readlink(link).catch(() => null);
+    return found === relative(dirname(link), this.#layout.snapshot(published.snapshot));
+  }
+
+  /** @param path of the record, from the layout's root */
+  async remove(uri: ModelUri, path: string): Promise<void> {
+    const record = join(this.#layout.root, path);
+    if (dirname(dirname(record)) === this.#layout.refs)
+      await rm(this.#layout.link(refKey(uri)), { force: true });
+    await rm(record, { force: true });
+  }
+}

@@ -1,0 +1,73 @@
+import { readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../../domain/clock.ts';
+import { mapBounded } from '../../policy/bounded.ts';
+import { ifAbsent, isAbsent } from '../disk/durable.ts';
+import type { Layout } from '../disk/layout.ts';
+
+const READS_AT_ONCE = 8;
+
+/**
+ * When snapshots were found again, or stopped being what a ref points to: the times of empty files, since a snapshot
+ * itself never changes.
+ */
+export class Usage {
+  readonly #dir: string;
+  readonly #clock: Clock;
+  readonly #superseded = new Set<string>();
+
+  constructor(layout: Layout, clock: Clock) {
+    this.#dir = layout.used;
+    this.#clock = clock;
+  }
+
+  /** It was built, or may be published again: from now on it is not collected for a while. */
+  async found(snapshot: string): Promise<void> {
+    this.#superseded.delete(snapshot);
+    await this.#touch(snapshot);
+  }
+
+  /** Readers that resolved it before may read it for a while yet. */
+  async superseded(snapshot: string): Promise<void> {
+    this.#superseded.add(snapshot);
+    await this.#touch(snapshot);
+  }
+
+  /** Whether this process superseded it, and has not found it since. */
+  isSuperseded(snapshot: string): boolean {
+    return this.#superseded.has(snapshot);
+  }
+
+  /** Milliseconds since 1970; 0 where nobody noted any. */
+  async lastOf(snapshot: string): Promise<number> {
+    return (await ifAbsent(null, stat(join(this.#dir, snapshot))))?.mtimeMs ?? 0;
+  }
+
+  /** Of all snapshots. */
+  async all(): Promise<ReadonlyMap<string, number>> {
+    const names = await ifAbsent([], readdir(this.#dir));
+    const times = await mapBounded(names, READS_AT_ONCE, name => this.lastOf(name));
+    return new Map(names.map((name, index) => [name, times[index] ?? 0]));
+  }
+
+  async forget(snapshot: string): Promise<void> {
+    this.#superseded.delete(snapshot);
+    await rm(join(this.#dir, snapshot), { force: true });
+  }
+
+  /** A disk that takes nothing any more costs only the order in which snapshots go. */
+  async #touch(snapshot: string): Promise<void> {
+    const path = join(this.#dir, snapshot);
+    const now = this.#clock.now() / 1_000;
+    try {
+      await utimes(path, now, now);
+    } catch (error) {
+      if (isAbsent(error)) await this.#note(path, now).catch(() => undefined);
+    }
+  }
+
+  async #note(path: string, now: number): Promise<void> {
+    await writeFile(path, '');
+    await utimes(path, now, now);
+  }
+}
