@@ -5,20 +5,13 @@ import { curlFile, curlFiles, mlflowDownload, timed } from './curl.ts';
 import { manyVersions } from './many-versions.ts';
 import { atLeast, atMost, median, type Verdict } from './report.ts';
 import { coldReload, inProduction, peakMemory, reloaded, startToReady, withSidecar } from './sidecar.ts';
-import type { Artifacts, BenchUpstream } from './upstream.ts';
+import type { Artifacts, Bench } from './upstream.ts';
 import { assertSpace, fresh, randomFile, unused } from './work.ts';
 
 const PAIRS = 5;
-/** Each takes 20 s, most of which is the one connection. */
-const SLOW_PAIRS = 3;
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
 const CAP = 20e6;
-
-export interface Bench {
-  readonly upstream: BenchUpstream;
-  readonly dir: string;
-}
 
 type Case = (bench: Bench) => Promise<readonly Verdict[]>;
 
@@ -40,13 +33,9 @@ function modelOf(name: string, more: Iterable<[string, Buffer | { readonly file:
 }
 
 /** Ratios of pairs that follow one another at once, each in another order than the last. */
-async function pairs(
-  ours: () => Promise<number>,
-  theirs: () => Promise<number>,
-  count = PAIRS,
-): Promise<readonly number[]> {
+async function pairs(ours: () => Promise<number>, theirs: () => Promise<number>): Promise<readonly number[]> {
   const ratios: number[] = [];
-  for (let n = 0; n < count; n++) {
+  for (let n = 0; n < PAIRS; n++) {
     const first = n % 2 === 0 ? await ours() : await theirs();
     const second = n % 2 === 0 ? await theirs() : await ours();
     ratios.push(n % 2 === 0 ? first / second : second / first);
@@ -127,7 +116,6 @@ async function ranges(bench: Bench): Promise<readonly Verdict[]> {
   const ratios = await pairs(
     async () => await curlFile(one, await fresh(dir, 'out')),
     async () => await coldReload(capped, await fresh(dir, 'cache'), 'in-parts'),
-    SLOW_PAIRS,
   );
   return [atLeast('ranges', 'one connection of 20 MB/s ÷ 4 ranges', median(ratios), 3, '×')];
 }

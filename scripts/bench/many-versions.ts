@@ -6,15 +6,16 @@ import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import type { ModelVersion } from '../../src/domain/version.ts';
 import { Store } from '../../src/store/store.ts';
-import type { Bench } from './cases.ts';
 import { timed } from './curl.ts';
-import { atMost, percentile, type Verdict } from './report.ts';
+import { atMost, median, percentile, type Verdict } from './report.ts';
 import { reloaded, startToReady, withSidecar } from './sidecar.ts';
+import type { Bench } from './upstream.ts';
 import { fresh } from './work.ts';
 
 const FEW = 10;
 const MANY = 10_000;
 const RELOADS = 500;
+const ROUNDS = 5;
 const PUBLISHES_IN_FLIGHT = 64;
 
 /** What a full cache costs at the start and in a reload. */
@@ -23,12 +24,17 @@ export async function manyVersions({ upstream, dir }: Bench): Promise<readonly V
   const few = await cacheOf(FEW, upstream.url, await fresh(dir, 'few'));
   const many = await cacheOf(MANY, upstream.url, await fresh(dir, 'many'));
   const env = { MLFLOW_TRACKING_URI: upstream.url, SIDECAR_CACHE_DIR: many };
-  const ready = await startToReady(env);
-  const base = await slowest(upstream.url, few);
-  const full = await slowest(upstream.url, many);
+  const ready: number[] = [];
+  const ratios: number[] = [];
+  for (let n = 0; n < ROUNDS; n++) {
+    ready.push(await startToReady(env));
+    const base = await slowest(upstream.url, few);
+    ratios.push((await slowest(upstream.url, many)) / base);
+    console.log(`  ${ratios.at(-1)?.toFixed(2)}, ready after ${Math.round(ready.at(-1) ?? 0)} ms`);
+  }
   return [
-    atMost('versions', 'from the start to ready with 10,000 versions', ready, 2_000, 'ms'),
-    atMost('versions', 'p99 of a reload ÷ that with 10', full / base, 1.2, '×'),
+    atMost('versions', 'from the start to ready with 10,000 versions', median(ready), 2_000, 'ms'),
+    atMost('versions', 'p99 of a reload ÷ that with 10', median(ratios), 1.2, '×'),
   ];
 }
 

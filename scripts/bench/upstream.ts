@@ -18,11 +18,18 @@ interface RegisteredModel {
   readonly address: (path: string) => string;
 }
 
-export interface BenchUpstream {
+interface BenchUpstream {
   readonly url: string;
   /** Uploads the artifacts and registers them as version 1 of `name`, in Production. */
   register(name: string, artifacts: Artifacts): Promise<RegisteredModel>;
   readonly stop: () => void;
+}
+
+/** What a case works with. */
+export interface Bench {
+  readonly upstream: BenchUpstream;
+  /** For whatever it writes. */
+  readonly dir: string;
 }
 
 const UPLOADS_IN_FLIGHT = 8;
