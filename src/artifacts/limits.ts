@@ -11,8 +11,8 @@ const LARGE_IN_WORK = 24;
 const BODIES_IN_MEMORY = 128;
 /** Of one run: more than its slots, for those whose tails come, or that wait for the disk. */
 export const FILES_IN_WORK = 64;
-/** Connections to one server. */
-export const DOWNLOADS_AT_ONCE = FILES_IN_FLIGHT + TAILS_IN_FLIGHT;
+/** Connections to one server: as many again for listings, which files that hang must not hold up. */
+export const DOWNLOADS_AT_ONCE = 2 * (FILES_IN_FLIGHT + TAILS_IN_FLIGHT);
 
 /** What one run may do at once. */
 export interface RunLimits {
