@@ -13,7 +13,7 @@ process.env['UV_THREADPOOL_SIZE'] ??= '64';
 // Memory before peak speed: a sidecar waits for networks and disks, and what is hot in it (hashes, copies) is not JavaScript.
 const V8_FLAGS = [
   // A download makes garbage of a socket's buffers, 64 KiB each, of which the young heap only sees the small handles: a small one
-  // is swept early. 70 MB more at the peak otherwise, and half as much time again for a large file.
+  // is swept early. 55 MB more at the peak of a large download otherwise.
   '--semi-space-growth-factor=1',
   // To optimise undici's HTTP parser, one huge function, takes 20 MB that are never given back; as it is it reads a head in microseconds.
   ...['--no-wasm-tier-up', '--no-wasm-dynamic-tiering'],

@@ -25,7 +25,7 @@ const SETTLE_MS = 1_000;
 const KEPT_ALIVE_MS = 4_000;
 
 /** Waits for the end of what takes minutes, too. */
-const IS_LONG = process.env['CHAOS'] === 'long';
+export const IS_LONG = process.env['CHAOS'] === 'long';
 
 const LastProblem = z.looseObject({
   code: z.enum(ERROR_CODES),
