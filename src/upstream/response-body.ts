@@ -1,7 +1,9 @@
-/** Handed out at most; a write of so much costs as little per byte as a larger one. */
+import { setImmediate as turn } from 'node:timers/promises';
+
+/** Handed out at most. Larger buffers are as quick, and glibc's heap grows by more than they are: 15 MB with 320 KiB. */
 const CAPACITY = 256 * 1024;
-/** What a socket still gives after it was told to pause fits into the other half. */
-const PAUSE_AT = CAPACITY / 2;
+/** What a socket still gives after it was told to pause, two of its chunks, fits into what is left. */
+const PAUSE_AT = CAPACITY - 128 * 1024;
 /** Kept for the next body: two for each of the files in flight. */
 const MOST_SPARE = 32;
 
@@ -32,7 +34,7 @@ export class Buffers {
 
 /**
  * The body of an answer, in pieces of what came meanwhile. A piece is valid until the next one is asked for: while its reader has
- * one half, the other half fills, and then the connection pauses.
+ * one, the next one fills, and then the connection pauses.
  */
 export class ResponseBody implements AsyncIterable<Uint8Array> {
   readonly #flow: Flow;
@@ -92,8 +94,10 @@ export class ResponseBody implements AsyncIterable<Uint8Array> {
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
     try {
       for (;;) {
-        if (this.#filled > 0) yield this.#lend();
-        else if (this.#end === 'whole') return;
+        if (this.#filled > 0) {
+          await this.#gather();
+          yield this.#lend();
+        } else if (this.#end === 'whole') return;
         else if (this.#end !== null) throw this.#end.error;
         else await this.#more();
         this.#takeBack();
@@ -101,6 +105,15 @@ export class ResponseBody implements AsyncIterable<Uint8Array> {
     } finally {
       this.#takeBack();
       this.close();
+    }
+  }
+
+  /** As long as each turn of the event loop brings more: a write for each chunk of a socket costs more than the bytes. */
+  async #gather(): Promise<void> {
+    const enough = Math.min(PAUSE_AT, this.#size ?? PAUSE_AT);
+    for (let before = 0; this.#end === null && this.#filled < enough && this.#filled > before; ) {
+      before = this.#filled;
+      await turn();
     }
   }
 

@@ -65,7 +65,7 @@ test('what is read is what came, however it comes and however slowly it is read,
 });
 
 describe('backpressure', () => {
-  test('the connection pauses while as much waits as one piece holds half of, and goes on when it is read', async () => {
+  test('the connection pauses while 128 KiB wait, and goes on when they are read', async () => {
     const control = flow();
     const body = new ResponseBody(null, control, new Buffers());
     body.push(Buffer.alloc(127 * KIB));
