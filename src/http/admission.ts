@@ -1,7 +1,10 @@
 /** Calls that may be under way at once: waiting for MLflow costs little, but not nothing. */
 const MOST_WAITING = 1_000;
-/** Never refused for being busy: so many at once are what a sidecar is for, and a busy loop still answers them soon. */
-const FEWEST_ACTIVE = 10;
+/**
+ * Never refused for being busy. Half of a busy day's ten: what is refused takes half of the loop's time, and who is let in is to be
+ * answered about as soon as ever.
+ */
+const FEWEST_ACTIVE = 5;
 /** A thousand callers that come at once are two seconds of work; a loop that is busy for longer has too much of it. */
 const BUSY_FOR_MS = 2_000;
 /** For so long nobody was refused: the load is gone. */

@@ -95,10 +95,10 @@ describe('a loop with no time to spare', () => {
 });
 
 describe('once calls have queued for two seconds', () => {
-  test('ten are let in', () => {
+  test('five are let in', () => {
     const admission = shedding();
     expect(admission.isShedding).toBe(true);
-    expect(letIn(admission, 100)).toHaveLength(10);
+    expect(letIn(admission, 100)).toHaveLength(5);
     expect(admission.admit()).toBe('busy');
   });
 
@@ -108,11 +108,11 @@ describe('once calls have queued for two seconds', () => {
     expect(letIn(admission, 100)).toHaveLength(3);
   });
 
-  test('ten callers that ask one after the other are never refused', () => {
+  test('five callers that ask one after the other are never refused', () => {
     const admission = shedding();
     for (let n = 0; n < 1_000; n++) {
-      const tickets = letIn(admission, 10);
-      expect(tickets).toHaveLength(10);
+      const tickets = letIn(admission, 5);
+      expect(tickets).toHaveLength(5);
       sampled(admission, 1, 50);
       giveBack(admission, tickets);
     }
@@ -123,26 +123,26 @@ describe('once calls have queued for two seconds', () => {
     const waiting = letIn(admission, 500);
     sampled(admission, 0.5, 1_000);
     queued(admission, 2_000);
-    expect(letIn(admission, 100)).toHaveLength(10);
+    expect(letIn(admission, 100)).toHaveLength(5);
     giveBack(admission, waiting);
     expect(admission.admit()).toBe('busy');
   });
 
-  test('more are let in while there is time left over, and ten again when there is none', () => {
+  test('more are let in while there is time left over, and five again when there is none', () => {
     const admission = shedding();
     queued(admission, 500, 1_000, 0.6);
     const more = letIn(admission, 1_000);
-    expect(more.length).toBeGreaterThan(20);
-    expect(more.length).toBeLessThan(60);
+    expect(more.length).toBeGreaterThan(10);
+    expect(more.length).toBeLessThan(30);
     giveBack(admission, more);
     queued(admission, 1_000, 1_000, 1);
-    expect(letIn(admission, 1_000)).toHaveLength(10);
+    expect(letIn(admission, 1_000)).toHaveLength(5);
   });
 
   test('their number stays where the loop is busy enough', () => {
     const admission = shedding();
     queued(admission, 60_000, 1_000, 0.9);
-    expect(letIn(admission, 1_000)).toHaveLength(10);
+    expect(letIn(admission, 1_000)).toHaveLength(5);
   });
 
   test('no more than 1,000 are let in, however much time there is', () => {
@@ -156,9 +156,9 @@ describe('once calls have queued for two seconds', () => {
 describe('the end of an overload', () => {
   test('comes after two seconds in which nobody was refused', () => {
     const admission = shedding();
-    queued(admission, 1_950, 10);
+    queued(admission, 1_950, 5);
     expect(admission.isShedding).toBe(true);
-    queued(admission, 100, 10);
+    queued(admission, 100, 5);
     expect(admission.isShedding).toBe(false);
     expect(letIn(admission, 500)).toHaveLength(500);
   });
