@@ -28,11 +28,40 @@ const requests = plan.modelUris.map(uri => {
   return Buffer.from(`${head}Content-Length: ${body.length}\r\n\r\n${body}`);
 });
 
+/** Times in milliseconds, in bins: an array of millions of them grows by copies that hold up what is sent. */
+class Times {
+  static readonly #BINS_PER_MS = 20;
+  readonly #bins = new Uint32Array(10_000 * Times.#BINS_PER_MS);
+  #count = 0;
+
+  push(ms: number): void {
+    const bin = Math.min(this.#bins.length - 1, Math.floor(ms * Times.#BINS_PER_MS));
+    this.#bins[bin] = (this.#bins[bin] ?? 0) + 1;
+    this.#count += 1;
+  }
+
+  summary() {
+    const [p50, p99, max] = [this.#quantile(0.5), this.#quantile(0.99), this.#quantile(1)];
+    return { count: this.#count, p50, p99, max };
+  }
+
+  /** The upper end of the bin that the quantile is in; 0 where there is nothing. */
+  #quantile(share: number): number {
+    const rank = Math.min(this.#count, Math.floor(this.#count * share) + 1);
+    let seen = 0;
+    const bin = this.#bins.findIndex(inBin => {
+      seen += inBin;
+      return rank > 0 && seen >= rank;
+    });
+    return (bin + 1) / Times.#BINS_PER_MS;
+  }
+}
+
 const startedAt = performance.now();
 const countFrom = startedAt + plan.skipSeconds * 1_000;
 const endAt = startedAt + plan.seconds * 1_000;
-const accepted: number[] = [];
-const refused: number[] = [];
+const accepted = new Times();
+const refused = new Times();
 const other = new Map<string, number>();
 let [sent, unsent, skipped, connections, closing] = [0, 0, 0, 0, false];
 
@@ -120,21 +149,15 @@ function tick(): void {
 for (let n = 0; n < (plan.inFlight ?? 0); n++) new Caller(plan.port).send();
 const ticker = perSecond > 0 ? setInterval(tick, TICK_MS) : undefined;
 
-function quantile(values: readonly number[], share: number): number {
-  return values[Math.min(values.length - 1, Math.floor(values.length * share))] ?? 0;
-}
-
-function summary(values: number[]) {
-  values.sort((a, b) => a - b);
-  const [p50, p99, max] = [quantile(values, 0.5), quantile(values, 0.99), values.at(-1) ?? 0];
-  return { count: values.length, p50, p99, max };
-}
-
 setTimeout(() => {
   clearInterval(ticker);
   closing = true;
   const seconds = plan.seconds - plan.skipSeconds;
-  const result = { accepted: summary(accepted), refused: summary(refused), other: Object.fromEntries(other) };
+  const result = {
+    accepted: accepted.summary(),
+    refused: refused.summary(),
+    other: Object.fromEntries(other),
+  };
   process.stdout.write(
     `${JSON.stringify({ ...result, seconds, sent, unsent, skipped, connections })}\n`,
     () => process.exit(0),
