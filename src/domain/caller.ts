@@ -5,4 +5,6 @@ export interface Caller {
   readonly airflow: Readonly<Record<string, string>>;
   /** The caller's own `Authorization` for MLflow; null where the sidecar asks with its own credential. */
   readonly authorization: string | null;
+  /** Of the asynchronous reload that it is. */
+  readonly jobId?: string;
 }

@@ -50,6 +50,22 @@ export type SidecarEvent =
       readonly error: Error;
     }
   | {
+      /** Nobody wanted it any more. */
+      readonly type: 'run_stopped';
+      readonly origin: Origin;
+      readonly version: string | null;
+      readonly phases: Phases;
+      readonly fetched: Fetched | null;
+    }
+  | {
+      /** An asynchronous reload was taken in, or is gone on with. */
+      readonly type: 'job_begun';
+      readonly caller: Caller;
+      readonly modelUris: readonly string[];
+      /** Whether it was begun by a process that has ended. */
+      readonly isResumed: boolean;
+    }
+  | {
       readonly type: 'try_failed';
       readonly what: string;
       readonly attempt: number;

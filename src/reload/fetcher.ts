@@ -12,6 +12,7 @@ import type { ArtifactRoot } from '../domain/version.ts';
 import { untilAborted } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
+import { SharedWork } from '../policy/shared-work.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { Reservation } from '../store/collect/reservations.ts';
 import { Vanished } from '../store/disk/vanished.ts';
@@ -47,6 +48,11 @@ export interface Failures {
   last: SidecarError | null;
 }
 
+interface Download {
+  readonly failures: Failures;
+  readonly done: Promise<Obtained>;
+}
+
 export interface Obtained {
   readonly fetched: FetchedRoot;
   readonly source: 'mlflow' | 'cache';
@@ -60,11 +66,10 @@ export interface FetcherOptions extends SourceOptions {
   readonly stop: AbortSignal;
 }
 
-/** Brings versions into the store; equal wishes are one download, which no caller that leaves can end. */
+/** Brings versions into the store; equal wishes are one download, which goes on for as long as one of their runs does. */
 export class Fetcher {
   readonly #options: FetcherOptions;
-  readonly #versions = new SingleFlight<Obtained>();
-  readonly #failures = new Map<string, Failures>();
+  readonly #downloads = new SharedWork<Obtained, Download>();
   readonly #blobs = new SingleFlight<Omit<ManifestFile, 'path'>>();
   readonly #limits = new DownloadLimits();
 
@@ -82,28 +87,29 @@ export class Fetcher {
     }
   }
 
-  async obtain(store: Store, wanted: Wanted): Promise<Obtained> {
+  /** @param stopped when the run is not wanted any more */
+  async obtain(store: Store, wanted: Wanted, stopped: AbortSignal): Promise<Obtained> {
     const key = JSON.stringify([wanted.scope.id, wanted.root, wanted.force]);
-    const failures = this.#failures.get(key) ?? { last: null };
-    this.#failures.set(key, failures);
-    wanted.follow(failures);
-    return await this.#versions.join(key, async () => {
-      try {
-        const found = wanted.force ? null : await store.find(wanted.scope, wanted.root);
-        if (found !== null) return { fetched: found, source: 'cache', phases: {} };
-        return await this.#fetch(store, wanted, failures).catch((error: unknown) => {
-          if (error instanceof Vanished) return this.#fetch(store, wanted, failures);
-          throw error;
-        });
-      } finally {
-        this.#failures.delete(key);
-      }
+    const { work, wait } = this.#downloads.join(key, left => {
+      const failures: Failures = { last: null };
+      return { failures, done: this.#download(store, wanted, failures, left) };
+    });
+    wanted.follow(work.failures);
+    return await wait(stopped);
+  }
+
+  async #download(store: Store, wanted: Wanted, failures: Failures, left: AbortSignal): Promise<Obtained> {
+    const found = wanted.force ? null : await store.find(wanted.scope, wanted.root);
+    if (found !== null) return { fetched: found, source: 'cache', phases: {} };
+    return await this.#fetch(store, wanted, failures, left).catch((error: unknown) => {
+      if (error instanceof Vanished) return this.#fetch(store, wanted, failures, left);
+      throw error;
     });
   }
 
-  async #fetch(store: Store, wanted: Wanted, failures: Failures): Promise<Obtained> {
+  async #fetch(store: Store, wanted: Wanted, failures: Failures, left: AbortSignal): Promise<Obtained> {
     const intake = await store.intake();
-    const limit = new RunLimit(this.#options.clock, this.#options.stop);
+    const limit = new RunLimit(this.#options.clock, [this.#options.stop, left]);
     const timer = new PhaseTimer(this.#options.clock);
     const { authorization, origin } = wanted;
     const onTryFailed = (error: SidecarError) => {
@@ -153,7 +159,7 @@ function withinRoom(intake: Intake, room: Reservation): FetchOptions['intake'] {
   };
 }
 
-/** Ends a fetch that nobody can be waiting for any more. */
+/** Ends a fetch that takes too long, or that is not wanted any more. */
 class RunLimit {
   readonly #controller = new AbortController();
   readonly #clock: Clock;
@@ -161,10 +167,10 @@ class RunLimit {
   #timer: NodeJS.Timeout;
   readonly signal: AbortSignal;
 
-  constructor(clock: Clock, stop: AbortSignal) {
+  constructor(clock: Clock, stops: readonly AbortSignal[]) {
     this.#clock = clock;
     this.#startedAt = clock.monotonic();
-    this.signal = AbortSignal.any([this.#controller.signal, stop]);
+    this.signal = AbortSignal.any([this.#controller.signal, ...stops]);
     this.#timer = this.#arm(BASE_LIMIT_MS);
   }
 

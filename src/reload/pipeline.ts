@@ -17,13 +17,21 @@ import type { RegistryWatch } from './registry-watch.ts';
 import { Run, type RunProgress, type RunResult } from './run.ts';
 
 /** One wish, as the run behind it needs it. */
-export interface Job {
+export interface Wish {
   readonly uri: ModelUri;
   readonly scope: Scope;
   readonly authorization: string | null;
   readonly force: boolean;
   /** Whose call it is that the run is begun for. */
   readonly caller: Caller;
+}
+
+/** A wish that is being worked on. */
+interface Task {
+  readonly wish: Wish;
+  readonly origin: Origin;
+  /** Aborts when the run is not wanted any more, or the process ends. */
+  readonly signal: AbortSignal;
 }
 
 export interface PipelineOptions {
@@ -46,9 +54,10 @@ export class Pipeline {
   }
 
   /** @param before the run that asks the same question now */
-  newRun(store: Store, job: Job, before: Run | null): Run {
-    const run: Run = new Run(async progress => {
-      const origin = { runId: run.id, modelUri: formatModelUri(job.uri), caller: job.caller };
+  newRun(store: Store, wish: Wish, before: Run | null): Run {
+    const run: Run = new Run(async (progress, stopped) => {
+      const signal = AbortSignal.any([stopped, this.#options.stop]);
+      const origin = { runId: run.id, modelUri: formatModelUri(wish.uri), caller: wish.caller };
       const event = () => ({
         origin,
         version: run.resolution?.version.version ?? null,
@@ -56,31 +65,35 @@ export class Pipeline {
         fetched: run.fetched,
       });
       try {
-        const result = await this.#work(store, job, origin, progress);
+        const result = await this.#work(store, { wish, origin, signal }, progress);
         this.#options.events.emitSoon({ type: 'run_finished', ...event(), status: result.status });
         return result;
       } catch (error) {
         const failure = toSidecarError(error);
-        this.#options.events.emitSoon({ type: 'run_failed', ...event(), error: failure });
+        const ending = run.isStopped
+          ? { type: 'run_stopped' as const }
+          : { type: 'run_failed' as const, error: failure };
+        this.#options.events.emitSoon({ ...event(), ...ending });
         throw failure;
       }
     }, before);
     return run;
   }
 
-  async #work(store: Store, job: Job, origin: Origin, progress: RunProgress): Promise<RunResult> {
+  async #work(store: Store, task: Task, progress: RunProgress): Promise<RunResult> {
+    const { wish } = task;
     const order = ++this.#lastOrder;
-    const call = this.#call(job, origin, progress);
-    const shown = askShown(store, job);
-    const resolution = await this.#resolve(store, job, call, progress);
+    const call = this.#call(task, progress);
+    const shown = askShown(store, wish);
+    const resolution = await this.#resolve(store, wish, call, progress);
     const { version, fault } = resolution;
-    const { published } = store.refs.get(job.scope, job.uri);
-    if (!job.force && published !== null && isSameVersion(published.version, version)) {
-      const isGiven = await this.#confirm(store, job, { ...published, version }, order, shown);
+    const { published } = store.refs.get(wish.scope, wish.uri);
+    if (!wish.force && published !== null && isSameVersion(published.version, version)) {
+      const isGiven = await this.#confirm(store, wish, { ...published, version }, order, shown);
       if (isGiven) return { status: 'unchanged', source: 'cache' };
     }
     if (fault !== null) throw fault;
-    return await this.#obtain(store, { job, origin, call }, resolution, order, progress);
+    return await this.#obtain(store, { ...task, call }, resolution, order, progress);
   }
 
   /**
@@ -89,7 +102,7 @@ export class Pipeline {
    */
   async #confirm(
     store: Store,
-    job: Job,
+    wish: Wish,
     published: Published,
     order: number,
     shown: ReturnType<typeof askShown>,
@@ -98,26 +111,26 @@ export class Pipeline {
     const now = this.#options.clock.now();
     const isShown = await shown;
     if (isShown === false && !(await store.hasSnapshot(published.snapshot)))
-      await refs.unpublish(job.scope, job.uri);
+      await refs.unpublish(wish.scope, wish.uri);
     else if (refs.withdrawn.has(published.snapshot)) return false;
-    else if (isShown === false) await refs.publish(job.scope, job.uri, published, order, now);
-    else refs.confirm(job.scope, job.uri, published.version, order, now);
-    return refs.get(job.scope, job.uri).published !== null;
+    else if (isShown === false) await refs.publish(wish.scope, wish.uri, published, order, now);
+    else refs.confirm(wish.scope, wish.uri, published.version, order, now);
+    return refs.get(wish.scope, wish.uri).published !== null;
   }
 
-  async #resolve(store: Store, job: Job, call: RegistryCall, progress: RunProgress): Promise<Resolution> {
+  async #resolve(store: Store, wish: Wish, call: RegistryCall, progress: RunProgress): Promise<Resolution> {
     const { registry, clock } = this.#options;
     const timer = new PhaseTimer(clock);
     timer.begin('resolve');
     try {
-      const resolution = await registry.resolve(job.uri, call);
-      store.refs.note(job.scope, job.uri, {
+      const resolution = await registry.resolve(wish.uri, call);
+      store.refs.note(wish.scope, wish.uri, {
         resolved: { version: resolution.version.version, at: clock.now() },
       });
       progress.resolved(resolution);
       return resolution;
     } catch (error) {
-      this.#noteRefusal(store, job, error);
+      this.#noteRefusal(store, wish, error);
       throw error;
     } finally {
       progress.took(timer.end());
@@ -126,7 +139,7 @@ export class Pipeline {
 
   async #obtain(
     store: Store,
-    { job, origin, call }: { readonly job: Job; readonly origin: Origin; readonly call: RegistryCall },
+    { wish, origin, signal, call }: Task & { readonly call: RegistryCall },
     { version, root }: Resolution,
     order: number,
     progress: RunProgress,
@@ -135,7 +148,7 @@ export class Pipeline {
     const artifacts = root ?? (await registry.locate(version, call));
     progress.needs(fetcher.breakersOf(artifacts));
     const wanted = {
-      ...job,
+      ...wish,
       root: artifacts,
       origin,
       took: (phases: Phases) => progress.took(phases),
@@ -143,12 +156,12 @@ export class Pipeline {
       follow: (failures: Failures) => progress.follow(failures),
     };
     const publish = async () => {
-      const { fetched, source, phases } = await fetcher.obtain(store, wanted);
+      const { fetched, source, phases } = await fetcher.obtain(store, wanted, signal);
       progress.took(phases);
       const { snapshot, manifest } = fetched;
       const { digest, bytes, files } = manifest;
       const published = { version, snapshot, digest, files: files.length, bytes };
-      await store.refs.publish(job.scope, job.uri, published, order, clock.now());
+      await store.refs.publish(wish.scope, wish.uri, published, order, clock.now());
       return { status: 'loaded', source } as const;
     };
     return await publish().catch((error: unknown) => {
@@ -159,19 +172,19 @@ export class Pipeline {
   }
 
   /** Since when, so that cached versions are not given for ever on a credential that was taken away. */
-  #noteRefusal(store: Store, job: Job, error: unknown): void {
+  #noteRefusal(store: Store, wish: Wish, error: unknown): void {
     const refused = toSidecarError(error).code === 'access_denied';
-    const { published, refusedAt } = store.refs.get(job.scope, job.uri);
+    const { published, refusedAt } = store.refs.get(wish.scope, wish.uri);
     if (!refused || published === null || refusedAt !== null) return;
-    store.refs.note(job.scope, job.uri, { refusedAt: this.#options.clock.now() });
+    store.refs.note(wish.scope, wish.uri, { refusedAt: this.#options.clock.now() });
   }
 
-  #call(job: Job, origin: Origin, progress: RunProgress): RegistryCall {
-    const { watch, clock, stop } = this.#options;
+  #call({ wish, origin, signal }: Task, progress: RunProgress): RegistryCall {
+    const { watch, clock } = this.#options;
     let askedAt = 0;
     return {
-      signal: stop,
-      authorization: job.authorization,
+      signal,
+      authorization: wish.authorization,
       origin,
       onAsk: breaker => progress.needs([breaker]),
       onTry: attempt => {
@@ -188,6 +201,6 @@ export class Pipeline {
 }
 
 /** Whether readers see what is published; the disk is asked while MLflow is. */
-function askShown({ disk, refs }: Store, { scope, uri }: Job) {
+function askShown({ disk, refs }: Store, { scope, uri }: Wish) {
   return disk.ask(`shown ${scope.id} ${formatModelUri(uri)}`, () => refs.isShown(scope, uri));
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type SidecarError, toSidecarError } from '../domain/errors.ts';
+import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { Fetched, Phases } from '../domain/events.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import type { Resolution } from '../registry/resolution.ts';
@@ -22,9 +22,12 @@ export interface RunProgress {
   follow(failures: { readonly last: SidecarError | null }): void;
 }
 
-type Work = (progress: RunProgress) => Promise<RunResult>;
+type Work = (progress: RunProgress, stopped: AbortSignal) => Promise<RunResult>;
 
-/** One piece of work that callers join: they wait for it as long as they like, and it goes on without them. */
+/**
+ * One piece of work that callers join. They wait for it as long as they like, and it goes on without them, unless each of
+ * them said that it is not wanted any more.
+ */
 export class Run {
   readonly id = randomUUID();
   /** Which version is wanted; rejects where the registry names none. */
@@ -41,6 +44,8 @@ export class Run {
   #phases: Phases = {};
   #fetched: Fetched | null = null;
   readonly #breakers = new Set<Breaker>();
+  readonly #stopping = new AbortController();
+  #wantedBy = 0;
   #isOver = false;
 
   /** @param before the run that asks the same question now, and that this one waits for */
@@ -90,17 +95,40 @@ export class Run {
     return this.#isOver;
   }
 
+  /** Whether nobody wanted it any more before it was over. */
+  get isStopped(): boolean {
+    return this.#stopping.signal.aborted;
+  }
+
+  /** One more wants it. */
+  join(): void {
+    this.#wantedBy++;
+  }
+
+  /** One fewer wants it; with the last one it stops. A caller that only cannot wait any longer leaves it wanted. */
+  leave(): void {
+    this.#wantedBy--;
+    if (this.#wantedBy > 0 || this.#isOver) return;
+    const error = new SidecarError('internal', 'Nobody wants it any more.');
+    this.#stopping.abort(error);
+    // Also where it never begins.
+    this.#fail(error);
+  }
+
   async start(): Promise<void> {
     this.#before = null;
     try {
-      this.#done.resolve(await this.#work(this.#progress()));
+      this.#done.resolve(await this.#work(this.#progress(), this.#stopping.signal));
     } catch (error) {
-      const failure = toSidecarError(error);
-      this.#resolved.reject(failure);
-      this.#done.reject(failure);
+      this.#fail(toSidecarError(error));
     } finally {
       this.#isOver = true;
     }
+  }
+
+  #fail(error: SidecarError): void {
+    this.#resolved.reject(error);
+    this.#done.reject(error);
   }
 
   #progress(): RunProgress {

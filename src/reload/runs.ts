@@ -22,9 +22,15 @@ export class Runs {
 
   /** @param key equal for calls that the same question answers */
   join(key: string, make: (before: Run | null) => Run): Run {
+    const run = this.#find(key, make);
+    run.join();
+    return run;
+  }
+
+  #find(key: string, make: (before: Run | null) => Run): Run {
     const asking = this.#asking.get(key);
     if (asking === undefined) return this.#begin(key, make(null));
-    if (asking.next !== null) {
+    if (asking.next !== null && !asking.next.isStopped) {
       this.#joined++;
       return asking.next;
     }

@@ -30,6 +30,7 @@ export function countEvents(set: MetricSet, events: EventBus, labels: ModelLabel
         return reloads.count(event);
       case 'run_finished':
       case 'run_failed':
+      case 'run_stopped':
         return runs.count(event);
       case 'try_failed':
         return failures.countTry(event);
@@ -94,7 +95,7 @@ class Runs {
   constructor(set: MetricSet) {
     this.#total = set.counter(
       'mlflow_sidecar_runs_total',
-      'Runs that ended. status: loaded, unchanged or failed, then with a code.',
+      'Runs that ended. status: loaded, unchanged, stopped (nobody wanted it any more) or failed, then with a code.',
       ['status', 'code'],
     );
     this.#phases = set.histogram(
@@ -114,9 +115,11 @@ class Runs {
     for (const phase of PHASES) this.#phases.zero({ phase });
   }
 
-  count(event: Of<'run_finished'> | Of<'run_failed'>): void {
-    const status = event.type === 'run_finished' ? event.status : 'failed';
-    this.#total.inc({ status, code: event.type === 'run_failed' ? codeOf(event.error) : '' });
+  count(event: Of<'run_finished' | 'run_failed' | 'run_stopped'>): void {
+    this.#total.inc({
+      status: statusOf(event),
+      code: event.type === 'run_failed' ? codeOf(event.error) : '',
+    });
     for (const phase of PHASES) {
       const ms = event.phases[phase];
       if (ms !== undefined) this.#phases.observe({ phase }, ms / 1_000);
@@ -205,6 +208,11 @@ class Upkeep {
 }
 
 const PHASES = ['resolve', 'list', 'fetch', 'publish'] as const satisfies readonly (keyof Phases)[];
+
+function statusOf(event: Of<'run_finished' | 'run_failed' | 'run_stopped'>): string {
+  if (event.type === 'run_finished') return event.status;
+  return event.type === 'run_failed' ? 'failed' : 'stopped';
+}
 
 function codeOf(error: Error): ErrorCode {
   return toSidecarError(error).code;

@@ -23,6 +23,14 @@ function lineOf(event: SidecarEvent): Line {
       return runFinished(event);
     case 'run_failed':
       return runFailed(event);
+    case 'run_stopped':
+      return {
+        level: 'info',
+        msg: `Stopped on ${subject(event)}, which nobody wants any more.`,
+        fields: runFields(event),
+      };
+    case 'job_begun':
+      return jobBegun(event);
     case 'try_failed':
       return tryFailed(event);
     case 'request_refused': {
@@ -125,6 +133,13 @@ function originFields({ runId, modelUri, caller }: Origin): Line['fields'] {
   return { ...callerFields(caller), model_uri: modelUri, sidecar_run_id: runId };
 }
 
+function jobBegun({ caller, modelUris, isResumed }: SidecarEvent & { type: 'job_begun' }): Line {
+  const which = modelUris.length === 1 ? modelUris[0] : `${modelUris.length} models`;
+  const verb = isResumed ? 'Goes on with' : 'Began';
+  const fields = { ...callerFields(caller), model_uris: modelUris, resumed: isResumed };
+  return { level: 'info', msg: `${verb} the asynchronous reload of ${which}`, fields };
+}
+
 function durations(phases: Phases): Readonly<Record<string, number>> {
   const rounded = Object.entries(phases).map(([phase, ms]: [string, number]) => [phase, Math.round(ms)]);
   return Object.fromEntries(rounded);
@@ -190,6 +205,6 @@ function because(reason: string, uri: string): string {
   return `: ${reason.startsWith(`${uri}: `) ? reason.slice(uri.length + 2) : reason}`;
 }
 
-function callerFields({ requestId, airflow }: Caller): Line['fields'] {
-  return { request_id: requestId, ...airflow };
+function callerFields({ requestId, airflow, jobId }: Caller): Line['fields'] {
+  return { request_id: requestId, ...airflow, ...(jobId === undefined ? {} : { job_id: jobId }) };
 }

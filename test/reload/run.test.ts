@@ -79,3 +79,22 @@ test('the last failure is that of the download that it waits for, as far as that
   expect(led.run.lastFailure?.message).toBe('of a file');
   await led.end();
 });
+
+test('it stops when the last of those who want it has left, and not before', () => {
+  const led = new LedRun();
+  void led.run.start();
+  led.run.join();
+  led.run.join();
+  led.run.leave();
+  expect([led.run.isStopped, led.stopped?.aborted]).toEqual([false, false]);
+  led.run.leave();
+  expect([led.run.isStopped, led.stopped?.aborted]).toEqual([true, true]);
+});
+
+test('what is over cannot be stopped', async () => {
+  const led = new LedRun();
+  led.run.join();
+  await Promise.all([led.run.start(), led.end()]);
+  led.run.leave();
+  expect(led.run.isStopped).toBe(false);
+});

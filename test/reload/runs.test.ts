@@ -129,3 +129,15 @@ test('who joined and what is in flight is counted; a run that waits for its turn
   await at(1).fail(new SidecarError('mlflow_timeout', 'slow'));
   expect([runs.inFlight, runs.joined]).toEqual([1, 3]);
 });
+
+test('whoever comes when nobody wants the next question any more has one of their own', async () => {
+  const { join, made, at } = joining();
+  join();
+  join().leave();
+  expect(at(1).run.isStopped).toBe(true);
+  const fresh = join();
+  expect(made).toHaveLength(3);
+  expect(fresh).toBe(at(2).run);
+  await at(0).resolve();
+  expect([at(1).started, at(2).started]).toEqual([0, 1]);
+});

@@ -41,12 +41,14 @@ export const RESOLUTION: Resolution = { version: VERSION, root: null, fault: nul
 export class LedRun {
   readonly run: Run;
   started = 0;
+  stopped: AbortSignal | null = null;
   readonly #progress = Promise.withResolvers<RunProgress>();
   readonly #end = Promise.withResolvers<RunResult>();
 
   constructor(before: Run | null = null) {
-    this.run = new Run(progress => {
+    this.run = new Run((progress, stopped) => {
       this.started++;
+      this.stopped = stopped;
       this.#progress.resolve(progress);
       return this.#end.promise;
     }, before);
