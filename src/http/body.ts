@@ -10,7 +10,8 @@ export type Body =
 
 const MAX_BYTES = 64 * 1024;
 const JSON_TYPE = /^(application\/json|[\w.-]+\/[\w.-]+\+json)$/;
-const FORM_TYPE = 'application/x-www-form-urlencoded';
+/** What clients say of a text that they were given as it is: curl, requests and aiohttp, in this order. */
+const ANY_TEXT = ['application/x-www-form-urlencoded', '', 'text/plain', 'application/octet-stream'];
 const HINT = 'Send application/json or application/x-www-form-urlencoded, in UTF-8 and uncompressed.';
 
 // Of any type, so that an empty body of any type is fine. Never inflated: nobody compresses 64 KiB, but bombs are.
@@ -47,20 +48,15 @@ function bodyError(error: unknown): unknown {
 function parseBody(bytes: Buffer, contentType: string): Body {
   const type = contentType.split(';', 1)[0]?.trim().toLowerCase() ?? '';
   const isJson = JSON_TYPE.test(type);
-  if (!isJson && type !== FORM_TYPE) {
-    throw unsupported(
-      type === ''
-        ? 'The body has no Content-Type.'
-        : `A body of type ${JSON.stringify(type)} is not supported.`,
-    );
-  }
+  if (!isJson && !ANY_TEXT.includes(type))
+    throw unsupported(`A body of type ${JSON.stringify(type.slice(0, 100))} is not supported.`);
   const charset = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(contentType)?.[1]?.toLowerCase();
   if (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8') {
     throw unsupported(`A body in ${JSON.stringify(charset)} is not supported.`);
   }
   const text = decode(bytes);
   if (text === null) return faulty('is not UTF-8');
-  return isJson ? jsonOf(text) : formOf(text);
+  return isJson || /^\s*[{[]/.test(text) ? jsonOf(text) : formOf(text);
 }
 
 function decode(bytes: Buffer): string | null {
