@@ -60,6 +60,7 @@ export async function startApp(
   const metrics = metricsOf(core, options, events);
   const app = createHttpApp({
     reloader: core.reloader,
+    jobs: core.jobs,
     catalog: core.catalog,
     clock,
     events,
@@ -78,11 +79,12 @@ export async function startApp(
     throw error;
   }
   scrubber.start();
+  core.jobs.start();
   const stopAll = (signal: AbortSignal) => Promise.all([stop(server, core, signal), scrubber.stop()]);
   return { url: urlOf(server, options.host), stop: async signal => (await stopAll(signal))[0] };
 }
 
-function metricsOf({ catalog, reloader }: Core, options: Options, events: EventBus): Metrics {
+function metricsOf({ catalog, reloader, jobs }: Core, options: Options, events: EventBus): Metrics {
   const { models: configured, maxStaleS, cacheMaxBytes } = options;
   return createMetrics(events, {
     configured,
@@ -92,6 +94,7 @@ function metricsOf({ catalog, reloader }: Core, options: Options, events: EventB
     models: () => catalog.models(OURSELVES),
     cache: () => catalog.cache(),
     work: () => reloader.work(),
+    jobsRunning: () => jobs.running,
     breakers: () => catalog.breakers(),
   });
 }
@@ -137,6 +140,7 @@ async function stop(server: Server, core: Core, signal: AbortSignal): Promise<bo
   signal.addEventListener('abort', hurry, { once: true });
   const closed = once(server, 'close');
   server.close();
+  core.jobs.stop();
   // Callers that wait are answered by it: their runs fail at once.
   const isWhole = await core.close();
   // A kept-alive connection is idle only once its last answer is out.

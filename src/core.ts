@@ -6,6 +6,8 @@ import { SidecarError } from './domain/errors.ts';
 import type { EventBus } from './domain/events.ts';
 import { formatModelUri } from './domain/model-uri.ts';
 import { scopeOf } from './domain/scope.ts';
+import { KeptJobs } from './jobs/jobs.ts';
+import { JobRecords } from './jobs/records.ts';
 import { within } from './policy/abort.ts';
 import type { Breaker } from './policy/breaker.ts';
 import type { BreakerLimits } from './policy/breaker-rules.ts';
@@ -32,6 +34,7 @@ const PROGRESS_FLOOR = { bytesPerSecond: 64 * 1024, windowS: 30 };
 /** Everything but the HTTP server. */
 export interface Core {
   readonly reloader: DeadlineReloader;
+  readonly jobs: KeptJobs;
   readonly catalog: CachedModels;
   readonly cache: Cache;
   /** Ends the work under way. */
@@ -79,8 +82,10 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
   const pipeline = new Pipeline({ registry, fetcher, watch, clock, events, stop: stopping.signal });
   const shared = { watch, registryUri, workspace, clock, events };
   const store = () => cache.store();
+  const reloader = new DeadlineReloader({ ...shared, servers, pipeline, store, mlflowUri: trackingUri });
   return {
-    reloader: new DeadlineReloader({ ...shared, servers, pipeline, store, mlflowUri: trackingUri }),
+    reloader,
+    jobs: new KeptJobs({ records: new JobRecords(cache, events), reloader, clock, events }),
     catalog: new CachedModels({
       ...shared,
       circuits,

@@ -13,6 +13,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['app.ts'],
   ['core.ts'],
   ['http', 'telemetry'],
+  ['jobs'],
   ['reload'],
   ['registry', 'artifacts', 'store'],
   ['upstream'],

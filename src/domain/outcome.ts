@@ -42,7 +42,7 @@ export const OutcomeSchema = z.object({
     .enum(BREAKER_STATES)
     .describe('the worst state among the servers that this call needed; open: left alone for now'),
   refreshing: z.boolean().describe('work goes on in the background'),
-  job_id: z.null(),
+  job_id: z.string().nullable().describe('of the asynchronous reload that it is the end of'),
   warning: WarningSchema.nullable(),
   request_id: z.string(),
 });

@@ -4,43 +4,31 @@ import { problemOf, setRetryAfter, statusOfOutcome } from './problem.ts';
 import { errorLine, reportOf } from './report.ts';
 import { sendJson, sendText, wantsText } from './send.ts';
 
-type OnFailure = 'warn' | 'fail';
-
-export function sendOutcome(
-  req: Request<object>,
-  res: Response,
-  outcome: Outcome,
-  onFailure: OnFailure,
-): void {
-  sendOutcomes(req, res, { worst: outcome, all: [outcome], body: outcome }, onFailure);
-}
-
-/** Answers for several models; the first of the worst outcomes speaks for all. */
-export function sendList(
-  req: Request<object>,
-  res: Response,
-  outcomes: readonly Outcome[],
-  durationS: number,
-  onFailure: OnFailure,
-): void {
-  const [first, ...others] = outcomes;
-  if (first === undefined) throw new Error('a list of outcomes is never empty');
-  const worst = worstOf([first, ...others]);
-  const body = { status: worst.status, models: outcomes, duration_s: Math.round(durationS * 1000) / 1000 };
-  sendOutcomes(req, res, { worst, all: outcomes, body }, onFailure);
-}
-
-interface Answer {
+/** What a reload came to. */
+export interface Answer {
+  /** Speaks for all. */
   readonly worst: Outcome;
   readonly all: readonly Outcome[];
+  /** In JSON: the outcome, or the list of them. */
   readonly body: object;
 }
 
-function sendOutcomes(
+export function answerOfOne(outcome: Outcome): Answer {
+  return { worst: outcome, all: [outcome], body: outcome };
+}
+
+/** For several models; the first of the worst outcomes speaks for all. */
+export function answerOfList(outcomes: readonly [Outcome, ...Outcome[]], durationS: number): Answer {
+  const worst = worstOf(outcomes);
+  const body = { status: worst.status, models: outcomes, duration_s: Math.round(durationS * 1000) / 1000 };
+  return { worst, all: outcomes, body };
+}
+
+export function sendAnswer(
   req: Request<object>,
   res: Response,
   { worst, all, body }: Answer,
-  onFailure: OnFailure,
+  onFailure: 'warn' | 'fail',
 ): void {
   const status = statusOfOutcome(worst, onFailure);
   setRetryAfter(res, status, retryAfterOf(worst));

@@ -28,7 +28,7 @@ const AIRFLOW_FIELDS = {
 } as const;
 
 /** Goes first: every answer, a refusal too, carries the request's id and may not be kept by a cache. */
-export function beginCall({ clock, settings }: HttpDeps): RequestHandler {
+export function beginCall({ clock, settings }: Pick<HttpDeps, 'clock' | 'settings'>): RequestHandler {
   return (req, res, next) => {
     const requestId = requestIdOf(req.get('x-request-id'));
     // Where a token is set, this header holds it, and it must not reach MLflow.

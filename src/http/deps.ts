@@ -1,6 +1,7 @@
 import type { Clock } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { ModelUri } from '../domain/model-uri.ts';
+import type { Jobs } from '../jobs/api.ts';
 import type { Catalog, Reloader } from '../reload/api.ts';
 
 export interface HttpSettings {
@@ -20,6 +21,7 @@ export interface HttpSettings {
 
 export interface HttpDeps {
   readonly reloader: Reloader;
+  readonly jobs: Jobs;
   readonly catalog: Catalog;
   readonly clock: Clock;
   readonly events: EventBus;

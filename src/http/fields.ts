@@ -1,10 +1,17 @@
+import type { Request } from 'express';
 import { z } from 'zod';
-import type { Body } from './body.ts';
+import { type Body, textsOf } from './body.ts';
 import { type Fault, FaultyRequest, shown } from './faults.ts';
 
 export interface Given {
   readonly body: Body;
   readonly query: ReadonlyMap<string, readonly string[]>;
+}
+
+/** The fields of a request's query string. */
+export function queryOf({ url }: Request<object>): Given['query'] {
+  const at = url.indexOf('?');
+  return textsOf(at < 0 ? '' : url.slice(at));
 }
 
 interface Rules<Schema extends z.ZodObject> {

@@ -7,10 +7,12 @@ import {
   type ZodOpenApiResponsesObject,
 } from 'zod-openapi';
 import type { HttpDeps } from './deps.ts';
+import { jobSchema } from './jobs.ts';
 import { modelReloadSchema, reloadSchema } from './reload-schema.ts';
 import * as schemas from './schemas.ts';
 
 const name = z.object({ name: z.string().describe('the registered model’s name, percent-encoded') });
+const jobId = z.object({ id: z.string().describe('the job_id') });
 const status = (word: string) => z.object({ status: z.literal(word) });
 
 const outcomes = z.union([schemas.AnswerSchema, schemas.ListSchema]);
@@ -25,6 +27,8 @@ const GUARDED = refusals({
 });
 const READ = { ...GUARDED, ...refusals({ 500: 'Nobody foresaw it.' }) };
 
+const NO_JOB = refusals({ 404: 'There is no such job.' });
+
 const RELOADED: ZodOpenApiResponsesObject = {
   ...GUARDED,
   200: answer('What was loaded, or with on_failure=warn why not.', {
@@ -36,7 +40,10 @@ const RELOADED: ZodOpenApiResponsesObject = {
     403: 'The Host, the Origin or a model URI is not allowed.',
     413: 'The body is larger than 64 KiB.',
     415: 'The body’s type, charset or encoding is not supported.',
-    501: 'Asynchronous mode is not implemented.',
+  }),
+  202: answer('It goes on in the background (mode=async).', {
+    'application/json': { schema: schemas.JobSchema },
+    ...REPORT,
   }),
   404: failure('MLflow has no such model, stage, alias or version (on_failure=fail).'),
   500: failure('Nobody foresaw it.'),
@@ -72,6 +79,34 @@ export function createOpenApi({ settings, version }: Pick<HttpDeps, 'settings' |
             ...refusals({ 400: 'The name is not a model’s.', 404: 'Nothing of it is cached.' }),
           }),
           requestParams: { path: name },
+        },
+      },
+      '/v1/jobs/{id}': {
+        get: {
+          ...read('An asynchronous reload', schemas.JobSchema, {
+            ...READ,
+            ...NO_JOB,
+            ...refusals({ 400: 'wait_s is not one.' }),
+          }),
+          requestParams: { path: jobId, query: jobSchema },
+        },
+        delete: {
+          summary: 'Forgets an asynchronous reload, and ends its work where nobody else wants it',
+          requestParams: { path: jobId },
+          responses: { ...READ, ...NO_JOB, 204: { description: 'It is forgotten.', headers } },
+        },
+      },
+      '/v1/jobs/{id}/result': {
+        get: {
+          ...read(
+            'Its end, for sensors; of an unknown job too',
+            z.union([outcomes, schemas.UnknownJobSchema]),
+            {
+              ...READ,
+              ...refusals({ 404: 'It is still running.' }),
+            },
+          ),
+          requestParams: { path: jobId },
         },
       },
       '/v1/status': { get: read('MLflow’s health and the cache', schemas.StatusSchema) },

@@ -29,8 +29,10 @@ function callFields(settings: SettingsOfCalls) {
   const { reloadDeadlineS, reloadDeadlineMaxS, refreshWaitS, maxStaleS } = settings;
   return {
     deadline_s: seconds(0.1, reloadDeadlineMaxS)
-      .default(reloadDeadlineS)
-      .describe('seconds for the whole call, from its first byte'),
+      .optional()
+      .describe(
+        `seconds for the whole call, from its first byte; ${reloadDeadlineS} unless given, and for an asynchronous one ${reloadDeadlineMaxS}`,
+      ),
     refresh_wait_s: seconds(0)
       .default(refreshWaitS)
       .describe(
@@ -42,12 +44,12 @@ function callFields(settings: SettingsOfCalls) {
     mode: z
       .enum(['sync', 'async'], 'must be sync or async')
       .default('sync')
-      .describe('async is not implemented'),
+      .describe('async: answer 202 at once, with a job; so does "Prefer: respond-async"'),
     async: flag().describe('the same as mode=async'),
     on_failure: z
       .enum(['warn', 'fail'], 'must be warn or fail')
       .default('warn')
-      .describe('warn: succeed with a warning; fail: an HTTP error'),
+      .describe('warn: succeed with a warning; fail: an HTTP error. A job always ends with 200'),
     force: flag().describe('download and verify again even if the version is cached'),
   };
 }

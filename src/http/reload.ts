@@ -3,11 +3,12 @@ import { SidecarError } from '../domain/errors.ts';
 import { matchesGlob } from '../domain/glob.ts';
 import { formatModelUri, type ModelUri, nameFault, refKey } from '../domain/model-uri.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
-import { sendList, sendOutcome } from './answer.ts';
-import { type Body, readBody, textsOf } from './body.ts';
+import { answerOfList, answerOfOne, sendAnswer } from './answer.ts';
+import { type Body, readBody } from './body.ts';
 import type { HttpDeps } from './deps.ts';
 import { type Fault, FaultyRequest } from './faults.ts';
-import { type Given, parseFields } from './fields.ts';
+import { type Given, parseFields, queryOf } from './fields.ts';
+import { beginJob } from './jobs.ts';
 import { modelReloadSchema, reloadSchema, uriOf } from './reload-schema.ts';
 
 /** Of http/server.ts, in seconds. */
@@ -15,7 +16,7 @@ const BODY_LIMIT_S = 30;
 
 /** How a call wants its models reloaded, whichever way it named them. */
 interface Wishes {
-  readonly deadline_s: number;
+  readonly deadline_s?: number | undefined;
   readonly refresh_wait_s: number;
   readonly max_stale_s: number;
   readonly force: boolean;
@@ -61,8 +62,7 @@ export function nameFaults(name: string): Fault[] {
 }
 
 async function given(req: Request<object>, res: Response): Promise<Given> {
-  const at = req.url.indexOf('?');
-  const query = textsOf(at < 0 ? '' : req.url.slice(at));
+  const query = queryOf(req);
   return { body: await bodyInTime(req, res, Number(query.get('deadline_s')?.[0])), query };
 }
 
@@ -88,8 +88,10 @@ async function answerOne(
   wishes: Wishes,
   uri: ModelUri,
 ): Promise<void> {
-  check(deps, req, wishes, [uri]);
-  sendOutcome(req, res, await deps.reloader.reload(requestFor(res, wishes, uri)), wishes.on_failure);
+  checkAllowed(deps, [uri]);
+  const request = requestFor(deps, req, res, wishes);
+  if (request.isAsync) return await beginJob(deps, req, res, { ...request, uris: [uri], isList: false });
+  sendAnswer(req, res, answerOfOne(await deps.reloader.reload({ ...request, uri })), wishes.on_failure);
 }
 
 async function answerList(
@@ -99,22 +101,17 @@ async function answerList(
   wishes: Wishes,
   uris: readonly ModelUri[],
 ): Promise<void> {
-  check(deps, req, wishes, uris);
-  const once = new Map(uris.map(uri => [formatModelUri(uri), uri]));
-  const outcomes = await Promise.all(
-    [...once.values()].map(uri => deps.reloader.reload(requestFor(res, wishes, uri))),
-  );
-  const durationS = (deps.clock.monotonic() - res.locals.call.startedAt) / 1000;
-  sendList(req, res, outcomes, durationS, wishes.on_failure);
+  checkAllowed(deps, uris);
+  const once = [...new Map(uris.map(uri => [formatModelUri(uri), uri])).values()];
+  const request = requestFor(deps, req, res, wishes);
+  if (request.isAsync) return await beginJob(deps, req, res, { ...request, uris: once, isList: true });
+  const [first, ...others] = await Promise.all(once.map(uri => deps.reloader.reload({ ...request, uri })));
+  if (first === undefined) throw new Error('a list of models is never empty');
+  const durationS = (deps.clock.monotonic() - request.startedAt) / 1000;
+  sendAnswer(req, res, answerOfList([first, ...others], durationS), wishes.on_failure);
 }
 
-function check(deps: HttpDeps, req: Request<object>, wishes: Wishes, uris: readonly ModelUri[]): void {
-  if (wishes.async || wishes.mode === 'async' || prefersAsync(req)) {
-    throw new SidecarError('not_implemented', 'Asynchronous mode is not implemented.', {
-      hint: 'Leave out mode, async and "Prefer: respond-async", and set deadline_s to what the caller can wait.',
-    });
-  }
-  const { allow } = deps.settings;
+function checkAllowed({ settings: { allow } }: HttpDeps, uris: readonly ModelUri[]): void {
   const refused = uris.map(formatModelUri).filter(text => !allow.some(pattern => matchesGlob(pattern, text)));
   if (allow.length === 0 || refused.length === 0) return;
   throw new SidecarError('not_allowed', `Not allowed here: ${refused.join(', ')}.`, {
@@ -127,14 +124,17 @@ function prefersAsync(req: Request<object>): boolean {
   return (req.get('prefer') ?? '').split(/[,;]/).some(part => part.trim().toLowerCase() === 'respond-async');
 }
 
-function requestFor(res: Response, wishes: Wishes, uri: ModelUri) {
+/** Whoever does not wait for the end has the longest deadline, unless told. */
+function requestFor({ settings }: HttpDeps, req: Request<object>, res: Response, wishes: Wishes) {
   const { caller, startedAt } = res.locals.call;
+  const isAsync = wishes.async || wishes.mode === 'async' || prefersAsync(req);
+  const deadlineS = wishes.deadline_s ?? (isAsync ? settings.reloadDeadlineMaxS : settings.reloadDeadlineS);
   return {
-    uri,
+    isAsync,
     caller,
     startedAt,
-    deadlineAt: startedAt + wishes.deadline_s * 1000,
-    refreshWaitMs: Math.min(wishes.refresh_wait_s, wishes.deadline_s) * 1000,
+    deadlineAt: startedAt + deadlineS * 1000,
+    refreshWaitMs: Math.min(wishes.refresh_wait_s, deadlineS) * 1000,
     maxStaleMs: wishes.max_stale_s * 1000,
     force: wishes.force,
   };

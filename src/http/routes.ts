@@ -3,6 +3,7 @@ import { SidecarError } from '../domain/errors.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import type { HttpDeps } from './deps.ts';
 import { FaultyRequest } from './faults.ts';
+import { deleteJob, getJob, getResult } from './jobs.ts';
 import { sendProblem } from './problem.ts';
 import { nameFaults, reloadAny, reloadModel } from './reload.ts';
 import { sendJson, sendText } from './send.ts';
@@ -34,6 +35,7 @@ export function addApi(app: Express, deps: HttpDeps): void {
       hint: 'GET /v1/models lists what is.',
     });
   });
+  addJobs(app, deps);
   addStatus(app, deps);
   get(app, '/metrics', async (_req, res) => {
     const { contentType, text } = await deps.metrics();
@@ -44,6 +46,11 @@ export function addApi(app: Express, deps: HttpDeps): void {
     const { createOpenApi } = await import('./openapi.ts');
     sendJson(res, 200, createOpenApi(deps));
   });
+}
+
+function addJobs(app: Express, deps: HttpDeps): void {
+  app.route('/v1/jobs/:id').get(getJob(deps)).delete(deleteJob(deps)).all(onlyAllows('GET, HEAD, DELETE'));
+  app.route('/v1/jobs/:id/result').get(getResult(deps)).all(onlyAllows('GET, HEAD'));
 }
 
 function addStatus(app: Express, { catalog, clock, settings, version }: HttpDeps): void {

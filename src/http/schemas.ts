@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { BREAKER_STATES, OutcomeSchema, WarningSchema } from '../domain/outcome.ts';
+import { BREAKER_STATES, OutcomeSchema, STATUSES, WarningSchema } from '../domain/outcome.ts';
 import type { BreakerSummary, CacheState, ModelSummary, RegistryHealth } from '../reload/api.ts';
 
 /** What answers look like. They are not parsed by these schemas, only described; the types keep them true. */
@@ -105,6 +105,28 @@ export const ListSchema = z
     duration_s: z.number(),
   })
   .meta({ id: 'Outcomes' });
+
+export const JobSchema = z
+  .object({
+    job_id: z.string(),
+    done: z.boolean(),
+    status: z.enum(['pending', ...STATUSES]).describe('pending until it is done'),
+    status_url: z.string().describe('relative to this server; ?wait_s= waits for the end'),
+    result_url: z.string().describe('the same for sensors: 404 until it is done'),
+    outcome: z
+      .union([AnswerSchema, ListSchema])
+      .nullable()
+      .describe('what a synchronous reload would have answered'),
+  })
+  .meta({ id: 'Job' });
+
+export const UnknownJobSchema = z.object({
+  status: z.literal('failed'),
+  version: z.null(),
+  path: z.null(),
+  warning: WarningSchema,
+  request_id: z.string(),
+});
 
 const problemMembers = {
   type: z.literal('about:blank'),

@@ -1,4 +1,5 @@
 import type { Caller } from '../domain/caller.ts';
+import type { SidecarError } from '../domain/errors.ts';
 import type { ModelUri } from '../domain/model-uri.ts';
 import type { BreakerState, Outcome } from '../domain/outcome.ts';
 
@@ -12,11 +13,15 @@ export interface ReloadRequest {
   readonly refreshWaitMs: number;
   readonly maxStaleMs: number;
   readonly force: boolean;
+  /** Aborts when the caller does not want it any more; its outcome is nobody's then, and told to nobody. */
+  readonly unwanted?: AbortSignal;
 }
 
 /** Answers within the deadline, always with an outcome; it never throws for what MLflow, the network or the disk do. */
 export interface Reloader {
   reload(request: ReloadRequest): Promise<Outcome>;
+  /** The outcome of a call that is not even tried. */
+  refuse(request: ReloadRequest, error: SidecarError): Outcome;
 }
 
 /** What is cached of one URI. Times in seconds. */

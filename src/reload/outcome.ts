@@ -40,7 +40,7 @@ export function toOutcome(verdict: Verdict, account: Account, layout: Store['lay
     attempts: account.attempts,
     breaker: account.breaker,
     refreshing: 'refreshing' in verdict && verdict.refreshing,
-    job_id: null,
+    job_id: request.caller.jobId ?? null,
     warning: warningFor(verdict),
     request_id: request.caller.requestId,
   };

@@ -1,6 +1,6 @@
 import type { Caller } from '../domain/caller.ts';
 import type { Clock } from '../domain/clock.ts';
-import { toSidecarError } from '../domain/errors.ts';
+import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import { type Outcome, worstBreaker } from '../domain/outcome.ts';
@@ -76,16 +76,14 @@ export class DeadlineReloader implements Reloader {
       const anew = await this.#open(store, request);
       return this.#answer(request, await this.#verdict(anew), anew, store);
     } catch (error) {
-      const failed: Verdict = {
-        kind: 'failed',
-        error: toSidecarError(error),
-        wanted: null,
-        refreshing: false,
-      };
-      return this.#answer(request, failed, null, null);
+      return this.refuse(request, toSidecarError(error));
     } finally {
       this.#calls--;
     }
+  }
+
+  refuse(request: ReloadRequest, error: SidecarError): Outcome {
+    return this.#answer(request, { kind: 'failed', error, wanted: null, refreshing: false }, null, null);
   }
 
   async #verdict(c: Case): Promise<Verdict> {
@@ -101,6 +99,7 @@ export class DeadlineReloader implements Reloader {
     // The disk is asked while MLflow is.
     const existing = this.#existing(store, scope, request);
     const run = this.#join(store, request);
+    leaveWith(run, request.unwanted);
     const before = await existing;
     const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
     return { request, scope, before, fallback, run, refused };
@@ -119,9 +118,9 @@ export class DeadlineReloader implements Reloader {
 
   #join(store: Store, { uri, caller, force }: Pick<ReloadRequest, 'uri' | 'caller' | 'force'>): Run {
     const scope = this.scope(caller.authorization);
-    const job = { uri, scope, authorization: caller.authorization, force, caller };
+    const wish = { uri, scope, authorization: caller.authorization, force, caller };
     const key = JSON.stringify([scope.id, formatModelUri(uri), force]);
-    return this.#runs.join(key, asked => this.#options.pipeline.newRun(store, job, asked));
+    return this.#runs.join(key, asked => this.#options.pipeline.newRun(store, wish, asked));
   }
 
   /** The ref, without a snapshot that somebody removed. */
@@ -198,6 +197,7 @@ export class DeadlineReloader implements Reloader {
       now: clock.now(),
     };
     const outcome = toOutcome(verdict, account, store?.layout ?? null);
+    if (request.unwanted?.aborted === true) return outcome;
     events.emitSoon({
       type: 'reload_finished',
       caller: request.caller,
@@ -207,4 +207,9 @@ export class DeadlineReloader implements Reloader {
     });
     return outcome;
   }
+}
+
+function leaveWith(run: Run, unwanted: AbortSignal | undefined): void {
+  if (unwanted?.aborted === true) run.leave();
+  else unwanted?.addEventListener('abort', () => run.leave(), { once: true });
 }

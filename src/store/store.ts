@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import pLimit from 'p-limit';
 import type { Clock } from '../domain/clock.ts';
 import type { SidecarError } from '../domain/errors.ts';
@@ -18,6 +19,7 @@ import { Blobs } from './intake/blobs.ts';
 import { type Intake, Staging } from './intake/intake.ts';
 import { Partials } from './intake/partials.ts';
 import { Snapshots } from './intake/snapshots.ts';
+import { JobTexts } from './records/job-texts.ts';
 import { type FetchedRoot, Manifests } from './records/manifests.ts';
 import { recoverRefs } from './records/recover.ts';
 import { Refs } from './records/refs.ts';
@@ -44,6 +46,8 @@ export class Store {
   readonly ownership: Ownership;
   /** Beginnings of large files, for the next try. */
   readonly partials: Partials;
+  /** Of asynchronous reloads. */
+  readonly jobs: JobTexts;
   readonly #lease: Lease | null;
   readonly #sweeper: NodeJS.Timeout;
   readonly #staging: Staging;
@@ -75,6 +79,7 @@ export class Store {
     const sweep = unlessRunning(() => sweepLitter(layout, clock.now()));
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
     this.partials = new Partials(layout, tmp);
+    this.jobs = new JobTexts(layout.jobs, tmp, access.problem);
     this.#staging = new Staging(new Blobs(layout, tmp), this.partials);
     this.#usage = new Usage(layout, clock);
     const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
@@ -204,6 +209,12 @@ export class Store {
 
   async hasSnapshot(id: string): Promise<boolean> {
     return await this.#snapshots.has(id);
+  }
+
+  /** Whether a process that works on the directory is still there. @param process by the name of its lease */
+  async isAlive(process: string): Promise<boolean> {
+    const living = await this.ownership.living();
+    return living.some(({ dir }) => basename(dir) === process);
   }
 
   /** What is said while the disk does not answer. */

@@ -8,6 +8,7 @@ export interface MetricSources {
   readonly models: () => readonly ModelSummary[];
   readonly cache: () => Pick<CacheState, 'usable' | 'models' | 'bytes' | 'used_bytes' | 'free_bytes'>;
   readonly work: () => WorkState;
+  readonly jobsRunning: () => number;
   readonly breakers: () => readonly BreakerLook[];
   readonly configured: readonly ModelUri[];
   readonly maxStaleS: number;

@@ -4,10 +4,13 @@ import type { MetricSources } from './metric-sources.ts';
 
 const MAX_BREAKERS = 100;
 
-type State = Pick<MetricSources, 'breakers' | 'cache' | 'cacheMaxBytes' | 'work'>;
+type State = Pick<MetricSources, 'breakers' | 'cache' | 'cacheMaxBytes' | 'work' | 'jobsRunning'>;
 
 /** Shows how things are at the moment of the scrape. */
-export function showState(set: MetricSet, { breakers, cache, cacheMaxBytes, work }: State): void {
+export function showState(
+  set: MetricSet,
+  { breakers, cache, cacheMaxBytes, work, jobsRunning }: State,
+): void {
   set.gauge('mlflow_sidecar_calls_waiting', 'Reloads that are not answered yet.', () => work().calls);
   set.gauge(
     'mlflow_sidecar_runs_in_flight',
@@ -24,6 +27,7 @@ export function showState(set: MetricSet, { breakers, cache, cacheMaxBytes, work
     'Reloads that joined a run instead of starting one.',
     () => work().joined,
   );
+  set.gauge('mlflow_sidecar_jobs_running', 'Asynchronous reloads that have not ended.', jobsRunning);
   set.gauge('mlflow_sidecar_cache_usable', 'Whether the cache directory can be read and written.', () =>
     Number(cache().usable),
   );

@@ -14,6 +14,7 @@ const PROMISED = {
   403: ['forbidden_host', 'not_allowed'],
   404: [
     'alias_not_found',
+    'job_unknown',
     'model_not_found',
     'no_version_in_stage',
     'not_found',
@@ -24,7 +25,6 @@ const PROMISED = {
   413: ['too_large'],
   415: ['unsupported_media_type'],
   500: ['internal'],
-  501: ['not_implemented'],
   502: [
     'access_denied',
     'artifact_corrupt',

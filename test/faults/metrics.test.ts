@@ -38,6 +38,7 @@ test('a scrape of 1,000 URIs and of every name that is counted takes less than 5
     models: () => models,
     cache: () => ({ usable: true, models: 1_000, bytes: 9_000, used_bytes: null, free_bytes: null }),
     work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
+    jobsRunning: () => 0,
     breakers: () => [],
     configured: [],
     maxStaleS: 604_800,

@@ -8,7 +8,7 @@ import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { createHttpApp } from '../../src/http/app.ts';
 import { beginCall } from '../../src/http/call.ts';
 import { refuse } from '../../src/http/problem.ts';
-import { CATALOG, call, listening, METRICS, members, post, problem, SETTINGS, sidecar } from './support.ts';
+import { CATALOG, call, depsOf, listening, members, post, problem, SETTINGS, sidecar } from './support.ts';
 
 const REQUEST = { model_uri: 'models:/a/1' };
 
@@ -107,13 +107,7 @@ test('an answer that has begun is cut short, so that it is not taken as whole', 
   events.subscribe(event => seen.push(event));
   const app = express();
   const deps = { events, clock: systemClock, settings: SETTINGS };
-  const rest = {
-    catalog: CATALOG,
-    isReady: () => ({ ready: true, problem: null }),
-    version: '1',
-    metrics: METRICS,
-  };
-  app.use(beginCall({ ...deps, ...rest, reloader: { reload: () => Promise.reject(new Error('unused')) } }));
+  app.use(beginCall(deps));
   app.get('/half', (_req, res) => {
     res.write('half');
     throw new Error('too late');
@@ -125,16 +119,7 @@ test('an answer that has begun is cut short, so that it is not taken as whole', 
 });
 
 test('the app is one listener that can be put before any server', async () => {
-  const deps = {
-    catalog: CATALOG,
-    clock: systemClock,
-    events: new EventBus(),
-    settings: SETTINGS,
-    version: '1',
-    metrics: METRICS,
-  };
-  const reloader = { reload: () => Promise.reject(new Error('unused')) };
-  const app = createHttpApp({ ...deps, reloader, isReady: () => ({ ready: true, problem: null }) });
+  const app = createHttpApp(depsOf().deps);
   const server = createServer(app);
   const port = await listening(server);
   expect((await call(`http://127.0.0.1:${port}/healthz`)).status).toBe(200);

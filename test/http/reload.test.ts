@@ -137,21 +137,17 @@ describe('which models are reloaded', () => {
   });
 });
 
-describe('asynchronous mode is not implemented', () => {
+describe('asynchronous mode', () => {
   test.each([
     [{ mode: 'async' }, {}],
     [{ async: true }, {}],
     [{}, { prefer: 'respond-async' }],
     [{}, { prefer: 'handling=lenient, Respond-Async; wait=10' }],
   ])('%j with headers %j', async (fields, headers) => {
-    const { url, requests } = await sidecar();
+    const { url } = await sidecar();
     const reply = await post(`${url}/v1/reload`, { model_uri: URI, ...fields }, headers);
-    expect(reply.status).toBe(501);
-    expect(problem(reply)).toMatchObject({
-      code: 'not_implemented',
-      detail: 'Asynchronous mode is not implemented.',
-    });
-    expect(requests).toEqual([]);
+    expect(reply.status).toBe(202);
+    expect(members(reply)).toMatchObject({ done: false, status: 'pending' });
   });
 
   test('mode=sync and other preferences are fine', async () => {

@@ -6,10 +6,14 @@ import { systemClock } from '../../src/domain/clock.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { formatModelUri, parseModelUri, refKey } from '../../src/domain/model-uri.ts';
 import type { Outcome } from '../../src/domain/outcome.ts';
+import { scopeOf } from '../../src/domain/scope.ts';
 import { createHttpApp } from '../../src/http/app.ts';
 import type { HttpDeps, HttpSettings } from '../../src/http/deps.ts';
 import { createHttpServer } from '../../src/http/server.ts';
-import type { BreakerSummary, Catalog, ReloadRequest } from '../../src/reload/api.ts';
+import { KeptJobs } from '../../src/jobs/jobs.ts';
+import { JobRecords } from '../../src/jobs/records.ts';
+import type { BreakerSummary, Catalog, Reloader, ReloadRequest } from '../../src/reload/api.ts';
+import { Cache } from '../../src/store/cache.ts';
 import { outcome } from '../support/outcome.ts';
 
 export const SETTINGS: HttpSettings = {
@@ -97,7 +101,7 @@ export const CATALOG: Catalog = {
   }),
 };
 
-export const METRICS: HttpDeps['metrics'] = async () => ({
+const METRICS: HttpDeps['metrics'] = async () => ({
   contentType: 'text/plain; version=0.0.4; charset=utf-8',
   text: 'up 1\n',
 });
@@ -116,20 +120,25 @@ export interface Sidecar {
   readonly server: ReturnType<typeof createHttpServer>;
 }
 
-/** A listening server over a reloader that answers as told, by default that everything was loaded. */
-export async function sidecar({ settings, reload, ...deps }: Scripted = {}): Promise<Sidecar> {
+/** What an app needs, over a reloader that answers as told, by default that everything was loaded. */
+export function depsOf({ settings, reload, ...deps }: Scripted = {}) {
   const requests: ReloadRequest[] = [];
   const events: SidecarEvent[] = [];
   const bus = new EventBus();
   bus.subscribe(event => events.push(event));
-  const reloader = {
-    reload: async (request: ReloadRequest) => {
+  const reloader: Reloader = {
+    reload: async request => {
       requests.push(request);
       return reload ? reload(request) : outcome(namedBy(request));
     },
+    refuse: (request, { code, message }) => failure('failed', code, message, namedBy(request)),
   };
-  const app = createHttpApp({
+  // Of a cache that is never opened: in memory only.
+  const cache = new Cache({ dir: '/nowhere', own: scopeOf('', null, null), clock: systemClock, events: bus });
+  const records = new JobRecords(cache, bus);
+  const all: HttpDeps = {
     reloader,
+    jobs: new KeptJobs({ records, reloader, clock: systemClock, events: bus }),
     catalog: CATALOG,
     clock: systemClock,
     events: bus,
@@ -138,8 +147,14 @@ export async function sidecar({ settings, reload, ...deps }: Scripted = {}): Pro
     version: '1.2.3',
     metrics: METRICS,
     ...deps,
-  });
-  const server = createHttpServer(app, bus);
+  };
+  return { deps: all, requests, events };
+}
+
+/** A listening server over them. */
+export async function sidecar(scripted: Scripted = {}): Promise<Sidecar> {
+  const { deps, requests, events } = depsOf(scripted);
+  const server = createHttpServer(createHttpApp(deps), deps.events);
   const port = await listening(server);
   return { url: `http://127.0.0.1:${port}`, port, requests, events, server };
 }
@@ -156,7 +171,12 @@ export async function listening(server: Sidecar['server']): Promise<number> {
 }
 
 export function namedBy({ uri, caller }: ReloadRequest): Partial<Outcome> {
-  return { model_uri: formatModelUri(uri), name: refKey(uri).name, request_id: caller.requestId };
+  return {
+    model_uri: formatModelUri(uri),
+    name: refKey(uri).name,
+    request_id: caller.requestId,
+    job_id: caller.jobId ?? null,
+  };
 }
 
 export const uris = (...texts: string[]) => texts.map(parseModelUri);

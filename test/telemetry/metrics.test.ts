@@ -33,6 +33,7 @@ function metrics(sources: Partial<MetricSources> = {}) {
     models: () => [],
     cache: () => ({ usable: true, models: 0, bytes: 0, used_bytes: null, free_bytes: null }),
     work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
+    jobsRunning: () => 0,
     breakers: () => [],
     configured: [],
     maxStaleS: 604_800,
@@ -189,6 +190,7 @@ test('work, cache and breakers show as they are at the scrape', async () => {
   let used: number | null = null;
   const found = metrics({
     work: () => ({ calls: 2, runs: 1, questions: 7, joined }),
+    jobsRunning: () => 0,
     cache: () => ({ usable: false, models: 4, bytes: 500, used_bytes: used, free_bytes: 80 }),
     breakers: () => [{ name: 'registry', host: 'mlflow:5000', state: 'half-open' }],
   });

@@ -10,6 +10,7 @@ const metrics = createMetrics(new EventBus(), {
   models: () => [],
   cache: () => ({ usable: true, models: 0, bytes: 0, used_bytes: null, free_bytes: null }),
   work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
+  jobsRunning: () => 0,
   breakers: () => [],
   configured: [],
   maxStaleS: 1,

@@ -7,6 +7,7 @@
  *   state/manifests/<key>.json   what an artifact root holds, once it has been fetched whole
  *   state/used/<id>              its time says when the snapshot was last found, or superseded
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
+ *   state/jobs/<id>.json         asynchronous reloads, for a day after their end
  *   state/quarantine/<sha256>    damaged blobs, and by their id damaged snapshots, for whoever wants to look at them
  *   state/partial/<key>/         the beginning of a large file whose download broke off: `data`, and `info.json` with how
  *                                much of it is on the disk, its hash, the ETag and the whole size; 24 h at most
@@ -28,6 +29,7 @@ export class Layout {
   readonly manifests: string;
   readonly used: string;
   readonly scopes: string;
+  readonly jobs: string;
   readonly quarantine: string;
   readonly partials: string;
   readonly tmp: string;
@@ -41,6 +43,7 @@ export class Layout {
     this.manifests = join(this.root, 'state', 'manifests');
     this.used = join(this.root, 'state', 'used');
     this.scopes = join(this.root, 'state', 'scopes');
+    this.jobs = join(this.root, 'state', 'jobs');
     this.quarantine = join(this.root, 'state', 'quarantine');
     this.partials = join(this.root, 'state', 'partial');
     this.tmp = join(this.root, 'tmp');
@@ -52,8 +55,8 @@ export class Layout {
   }
 
   get private(): readonly string[] {
-    const { manifests, used, scopes, partials, quarantine, tmp } = this;
-    return [join(this.root, 'state'), manifests, used, scopes, partials, quarantine, tmp];
+    const { manifests, used, scopes, jobs, partials, quarantine, tmp } = this;
+    return [join(this.root, 'state'), manifests, used, scopes, jobs, partials, quarantine, tmp];
   }
 
   blob(sha256: string): string {

@@ -1,0 +1,44 @@
+import type { Caller } from '../domain/caller.ts';
+import type { ModelUri } from '../domain/model-uri.ts';
+import type { Outcome } from '../domain/outcome.ts';
+
+/** A reload whose caller does not wait for its end. Times in milliseconds. */
+export interface JobRequest {
+  readonly uris: readonly ModelUri[];
+  /** Whether its answer is a list, even of one. */
+  readonly isList: boolean;
+  readonly caller: Caller;
+  /** On the monotonic clock. */
+  readonly startedAt: number;
+  readonly deadlineAt: number;
+  readonly refreshWaitMs: number;
+  readonly maxStaleMs: number;
+  readonly force: boolean;
+}
+
+export interface Job {
+  readonly id: string;
+  readonly isList: boolean;
+  /** Null while it runs. */
+  readonly end: JobEnd | null;
+}
+
+export interface JobEnd {
+  /** In the order in which the models were named. */
+  readonly outcomes: readonly [Outcome, ...Outcome[]];
+  readonly durationS: number;
+}
+
+/** Asynchronous reloads. They are kept for a day after their end, across restarts, and limited in number. */
+export interface Jobs {
+  /**
+   * Resolves when the job outlives this process, or when the disk takes too long for that.
+   * @throws SidecarError `overloaded`
+   */
+  begin(request: JobRequest): Promise<Job>;
+  find(id: string): Promise<Job | null>;
+  /** The same at its end, or as it is after `ms` milliseconds or when `signal` aborts. */
+  wait(id: string, ms: number, signal: AbortSignal): Promise<Job | null>;
+  /** Forgets it; its work ends where nobody else wants it. False where there is no such job. */
+  remove(id: string): Promise<boolean>;
+}
