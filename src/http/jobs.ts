@@ -36,8 +36,13 @@ export async function beginJob(
 ): Promise<void> {
   const job = await jobs.begin(request);
   res.set('Location', statusUrl(job.id));
-  if (req.get('prefer') !== undefined) res.set('Preference-Applied', 'respond-async');
+  if (prefersAsync(req)) res.set('Preference-Applied', 'respond-async');
   sendJob(req, res, 202, job);
+}
+
+/** RFC 7240; beside the fields, the caller's third way to ask for an asynchronous answer. */
+export function prefersAsync(req: Request<object>): boolean {
+  return (req.get('prefer') ?? '').split(/[,;]/).some(part => part.trim().toLowerCase() === 'respond-async');
 }
 
 /** `GET /v1/jobs/{id}` */

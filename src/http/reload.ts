@@ -8,7 +8,7 @@ import { type Body, readBody } from './body.ts';
 import type { HttpDeps } from './deps.ts';
 import { type Fault, FaultyRequest } from './faults.ts';
 import { type Given, parseFields, queryOf } from './fields.ts';
-import { beginJob } from './jobs.ts';
+import { beginJob, prefersAsync } from './jobs.ts';
 import { modelReloadSchema, reloadSchema, uriOf } from './reload-schema.ts';
 
 /** Of http/server.ts, in seconds. */
@@ -117,11 +117,6 @@ function checkAllowed({ settings: { allow } }: HttpDeps, uris: readonly ModelUri
   throw new SidecarError('not_allowed', `Not allowed here: ${refused.join(', ')}.`, {
     hint: 'SIDECAR_ALLOW lists the patterns of model URIs that may be asked for.',
   });
-}
-
-/** RFC 7240; the caller's third way to ask for an asynchronous answer. */
-function prefersAsync(req: Request<object>): boolean {
-  return (req.get('prefer') ?? '').split(/[,;]/).some(part => part.trim().toLowerCase() === 'respond-async');
 }
 
 /** Whoever does not wait for the end has the longest deadline, unless told. */

@@ -2,6 +2,7 @@ import pLimit from 'p-limit';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
+import { Turns } from '../policy/turns.ts';
 import type { Cache } from '../store/cache.ts';
 import type { Store } from '../store/store.ts';
 import { type JobRecord, parseJob, serializeJob } from './record.ts';
@@ -16,6 +17,8 @@ export class JobRecords {
   readonly #cache: Cache;
   readonly #events: EventBus;
   readonly #limit = pLimit(AT_ONCE);
+  /** So that what a job was never overwrites what it is. */
+  readonly #turns = new Turns();
 
   constructor(cache: Cache, events: EventBus) {
     this.#cache = cache;
@@ -37,7 +40,7 @@ export class JobRecords {
   }
 
   async save(record: JobRecord): Promise<void> {
-    await this.#ask(undefined, async ({ jobs }) => await jobs.write(record.id, serializeJob(record)));
+    await this.#change(record.id, async ({ jobs }) => await jobs.write(record.id, serializeJob(record)));
   }
 
   async read(id: string): Promise<JobRecord | null> {
@@ -50,7 +53,11 @@ export class JobRecords {
   }
 
   async remove(id: string): Promise<void> {
-    await this.#ask(undefined, async ({ jobs }) => await jobs.remove(id));
+    await this.#change(id, async ({ jobs }) => await jobs.remove(id));
+  }
+
+  async #change(id: string, work: (store: Store) => Promise<void>): Promise<void> {
+    await this.#ask(undefined, async store => await this.#turns.take(id, async () => await work(store)));
   }
 
   /** What the disk says in time, else `fallback`. */
