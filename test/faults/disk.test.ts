@@ -89,6 +89,17 @@ test('cached models are given at once while the disk hangs, and the probes say s
   expect((await reload(sidecar.url, 'models:/cold/Production')).outcome.status).toBe('loaded');
 });
 
+test('an asynchronous reload is taken in, and ends, while the disk hangs', async () => {
+  const { sidecar, hang } = await start();
+  await hang();
+  const startedAt = performance.now();
+  const begun = await fetch(`${sidecar.url}/v1/reload?async=true&model_uri=${WARM}`, { method: 'POST' });
+  expect(begun.status).toBe(202);
+  expect(performance.now() - startedAt).toBeLessThan(1_000 + GRACE_MS);
+  const { text } = await statusOf(`${sidecar.url}${begun.headers.get('location')}?wait_s=5`);
+  expect(JSON.parse(text)).toMatchObject({ done: true, outcome: { status: 'unchanged', version: '1' } });
+});
+
 test('a download onto a disk that hangs is answered at its deadline, and SIGTERM ends the process within 5 s', async () => {
   const { sidecar, hang } = await start();
   await hang();
