@@ -141,7 +141,7 @@ async function killAt(scene: Scene, random: () => number) {
   const operations = await countOf(scene, sidecar);
   expect(operations, boundary).toBeGreaterThan(0);
   const ref = refPath(scene.cacheDir, scene.name);
-  const reader = startReader(ref);
+  const reader = await startReader(ref);
   const lost: string[] = [];
   let kills = 0;
   for (let tries = 0; kills < KILLS && tries < 3 * KILLS; tries++) {

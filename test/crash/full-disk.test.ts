@@ -117,7 +117,7 @@ test('a small disk that somebody fills, before a download, in the middle of one,
   const first = addVersion(upstream, SHAPE);
   let sidecar = await start(disk);
   await expectLoaded(disk, (await reload(sidecar.url, URI)).outcome, first);
-  const reader = startReader(refPath(disk.dir), 1, disk.via);
+  const reader = await startReader(refPath(disk.dir), 1, disk.via);
 
   const second = addVersion(upstream, SHAPE);
   await disk.fill();

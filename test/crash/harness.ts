@@ -51,12 +51,13 @@ export interface Reader {
   stop(): Promise<z.infer<typeof Seen>>;
 }
 
-/** Starts a process of so many readers of the ref, by `via` if given; the end of the test is its end, too. */
-export function startReader(ref: string, readers = 1, via: readonly string[] = []): Reader {
+/** Starts a process of so many readers of the ref, by `via` if given, which has read it; the end of the test is its end, too. */
+export async function startReader(ref: string, readers = 1, via: readonly string[] = []): Promise<Reader> {
   const script = fileURLToPath(new URL('./reader.ts', import.meta.url));
   const [execPath, ...execArgv] = [...via, process.execPath];
   const child = fork(script, [ref, String(readers)], { execPath, execArgv, stdio: 'inherit' });
   onTestFinished(() => void child.kill('SIGKILL'));
+  await once(child, 'message');
   return {
     stop: async () => {
       const told = once(child, 'message');

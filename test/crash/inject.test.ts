@@ -155,7 +155,7 @@ test(
     const uri = `models:/warm/${REF}`;
     addVersion(upstream, SHAPE, 'warm');
     expect((await reload(scene.sidecar.url, uri)).outcome).toMatchObject({ status: 'loaded' });
-    const reader = startReader(refPath(scene.cacheDir, 'warm'), 2);
+    const reader = await startReader(refPath(scene.cacheDir, 'warm'), 2);
     const rows: object[] = [];
     const wrong: string[] = [];
     for (const [n, failure] of CODES.entries()) {

@@ -63,7 +63,7 @@ async function killMany(name: string, random: () => number, count: number): Prom
   let { sidecar } = await startTimed(cacheDir);
   const first = await reload(sidecar.url, uri, { force: true });
   expect(first.outcome).toMatchObject({ status: 'loaded', version: wanted, files: SHAPE.files });
-  const reader = startReader(ref);
+  const reader = await startReader(ref);
   const kills: object[] = [];
   const readyMs: number[] = [];
   for (let n = 0; n < count; n++) {

@@ -51,8 +51,8 @@ test(
     onTestFinished(async () => void (await sidecar.stop()));
     nextVersion('1');
     const { outcome: first } = await reload(sidecar.url, URI);
-    const readers = Array.from({ length: PROCESSES }, () =>
-      startReader(first.ref_path ?? '', READERS / PROCESSES),
+    const readers = await Promise.all(
+      Array.from({ length: PROCESSES }, () => startReader(first.ref_path ?? '', READERS / PROCESSES)),
     );
     const started = performance.now();
     let recent: readonly number[] = [];

@@ -1,5 +1,6 @@
 /**
- * A process of its own that reads the model behind a ref over and over, until it is told to stop; then it says what it saw.
+ * A process of its own that reads the model behind a ref over and over, until it is told to stop; then it says what it saw. It tells
+ * when it has read once.
  * Its arguments: the ref, and how many readers it is.
  */
 import { realpathSync } from 'node:fs';
@@ -37,6 +38,7 @@ async function read(): Promise<void> {
     } catch (error) {
       if (faults.length < MOST_FAULTS) faults.push(String(error));
     }
+    if (rounds === 0) process.send?.('begun');
     rounds += 1;
     await delay(PAUSE_MS * Number(readers) * (0.5 + Math.random()));
   }

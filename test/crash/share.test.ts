@@ -37,7 +37,7 @@ async function start(): Promise<RunningSidecar> {
 test('two sidecars on one cache, reloading in turn and at once: readers see whole versions only', async () => {
   const [one, two] = await Promise.all([start(), start()]);
   await reload(one.url, URI);
-  const reader = startReader(refPath(cacheDir));
+  const reader = await startReader(refPath(cacheDir));
   for (let n = 0; n < 2; n++) {
     const wanted = addVersion(upstream, SHAPE);
     const turn = n % 2 === 0 ? [one, two] : [two, one];

@@ -53,7 +53,7 @@ test(
     let sidecar = await start();
     for (const name of ['both', 'own']) addVersion(upstream, SHAPE, name);
     for (const name of ['both', 'own']) await reload(survivor.url, uriOf(name));
-    const readers = ['both', 'own'].map(name => startReader(refPath(cacheDir, name)));
+    const readers = await Promise.all(['both', 'own'].map(name => startReader(refPath(cacheDir, name))));
     for (let n = 0; n < KILLS; n++) {
       const wanted = addVersion(upstream, SHAPE, 'both');
       const cut = reload(sidecar.url, uriOf('both'), { force: true }).catch(() => undefined);
