@@ -4,16 +4,28 @@ import { Advice, ROOT, run, step } from './child.mjs';
 
 const UV = 'uv==0.13.9';
 
+/** What examples/airflow needs beside Airflow. */
+const IN_TASKS = [
+  'apache-airflow-providers-http==6.3.0',
+  'mlflow-skinny==3.17.2',
+  'pandas',
+  'scikit-learn',
+  'skops',
+];
+
 /** The environments by name. mlflow 2.22.5 does not import with SQLAlchemy 2.1. */
 const REQUIREMENTS = {
   'mlflow-3.17.2': ['mlflow==3.17.2'],
   'mlflow-2.22.5': ['mlflow==2.22.5', 'sqlalchemy<2.1'],
+  'airflow-3.3.2': ['apache-airflow==3.3.2', ...IN_TASKS],
+  'airflow-2.11.2': ['apache-airflow==2.11.2', ...IN_TASKS],
+  'python-checks': ['check-jsonschema==0.39.0', 'mypy==2.4.1', 'vermin==1.9.2'],
 };
 
 const OLDEST = 10;
-/** The newest Python 3 that mlflow 2.22.5 has packages for; a newer one is taken only if it is all there is. */
-const NEWEST = 13;
-const CANDIDATES = ['python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10'];
+/** The newest Python 3 that Airflow 2.11 is made for; a newer one is taken only if it is all there is. */
+const NEWEST = 12;
+const CANDIDATES = ['python3', 'python3.12', 'python3.11', 'python3.10', 'python3.13'];
 const ASK = 'import sys; print(sys.version_info[0], sys.version_info[1], sys.executable)';
 
 const VENV = join(ROOT, '.cache', 'venv');

@@ -1,0 +1,1 @@
+../../../clients/python/mlflow_sidecar.py
