@@ -140,7 +140,7 @@ async function stop(server: Server, core: Core, signal: AbortSignal): Promise<bo
   signal.addEventListener('abort', hurry, { once: true });
   const closed = once(server, 'close');
   server.close();
-  core.jobs.stop();
+  await core.jobs.stop();
   // Callers that wait are answered by it: their runs fail at once.
   const isWhole = await core.close();
   // A kept-alive connection is idle only once its last answer is out.

@@ -85,7 +85,7 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
   const reloader = new DeadlineReloader({ ...shared, servers, pipeline, store, mlflowUri: trackingUri });
   return {
     reloader,
-    jobs: new KeptJobs({ records: new JobRecords(cache, events), reloader, clock, events }),
+    jobs: new KeptJobs({ records: new JobRecords(cache, events), reloader, scope: own.id, clock, events }),
     catalog: new CachedModels({
       ...shared,
       circuits,

@@ -56,7 +56,9 @@ function parseBody(bytes: Buffer, contentType: string): Body {
   }
   const text = decode(bytes);
   if (text === null) return faulty('is not UTF-8');
-  return isJson || /^\s*[{[]/.test(text) ? jsonOf(text) : formOf(text);
+  // Also where a client says JSON of the form that it makes of a dictionary; without a `=` it is a fault of the JSON.
+  const isForm = /^\w+=/.test(text) || (!isJson && !/^\s*[{[]/.test(text));
+  return isForm ? formOf(text) : jsonOf(text);
 }
 
 function decode(bytes: Buffer): string | null {

@@ -74,13 +74,21 @@ function knownFields(schema: z.ZodObject, { body, query }: Given): Record<string
   return known;
 }
 
+/** Python writes them with a capital. */
+const BOOLEANS = new Map([
+  ['true', true],
+  ['True', true],
+  ['false', false],
+  ['False', false],
+]);
+
 /** The value that texts of a form or query stand for; what is not one is left as it is, for the schema to refuse. */
 function fromTexts(type: z.core.$ZodType, texts: readonly string[]): unknown {
   if (type instanceof z.ZodArray) return texts.flatMap(text => text.split(',')).map(text => text.trim());
   const [text = '', ...more] = texts;
   if (more.length > 0) return texts;
   if (type instanceof z.ZodNumber) return /^-?\d{1,15}(\.\d{1,15})?$/.test(text) ? Number(text) : text;
-  if (type instanceof z.ZodBoolean) return text === 'true' || (text === 'false' ? false : text);
+  if (type instanceof z.ZodBoolean) return BOOLEANS.get(text) ?? text;
   return text;
 }
 

@@ -1,6 +1,6 @@
 import type { Request, RequestHandler, Response } from 'express';
 import { z } from 'zod';
-import { SidecarError } from '../domain/errors.ts';
+import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import { warningOf } from '../domain/outcome.ts';
 import type { Job, JobEnd, JobRequest } from '../jobs/api.ts';
 import { type Answer, answerOfList, answerOfOne, sendAnswer } from './answer.ts';
@@ -61,16 +61,22 @@ export function getJob({ jobs }: HttpDeps): RequestHandler<{ id: string }> {
 export function getResult({ jobs }: HttpDeps): RequestHandler<{ id: string }> {
   return async (req, res) => {
     const { id } = req.params;
-    const job = await jobs.find(id);
-    if (job === null) return sendUnknown(req, res, unknown(id));
-    if (job.end !== null) return sendAnswer(req, res, answerOf(job, job.end), 'warn');
-    // Not thrown: it is no refusal that anybody should hear of.
-    sendProblem(
-      req,
-      res,
-      new SidecarError('not_found', `The job ${job.id} is still running.`, { hint: 'Ask again.' }),
-    );
+    try {
+      const job = await jobs.find(id);
+      if (job === null) sendUnknown(req, res, unknown(id));
+      else if (job.end === null) sendWait(req, res, `The job ${id} is still running.`);
+      else sendAnswer(req, res, answerOf(job, job.end), 'warn');
+    } catch (error) {
+      const { code, message } = toSidecarError(error);
+      if (code !== 'overloaded') throw error;
+      sendWait(req, res, message);
+    }
   };
+}
+
+/** Not thrown: it is no refusal that anybody should hear of. */
+function sendWait(req: Request<{ id: string }>, res: Response, message: string): void {
+  sendProblem(req, res, new SidecarError('not_found', message, { hint: 'Ask again.' }));
 }
 
 /** `DELETE /v1/jobs/{id}` */
@@ -107,7 +113,7 @@ function statusUrl(id: string): string {
 
 function unknown(id: string): SidecarError {
   return new SidecarError('job_unknown', `There is no job ${JSON.stringify(id.slice(0, 100))}.`, {
-    hint: 'Jobs are kept for a day, by the sidecar that took them in: reload again.',
+    hint: 'The ends of 2,000 models are kept, for a day: reload again.',
   });
 }
 

@@ -27,7 +27,13 @@ const GUARDED = refusals({
 });
 const READ = { ...GUARDED, ...refusals({ 500: 'Nobody foresaw it.' }) };
 
-const NO_JOB = refusals({ 404: 'There is no such job.' });
+const NO_JOB = {
+  ...refusals({ 404: 'There is no such job.' }),
+  503: {
+    ...failure('The disk does not say whether there is.', schemas.ProblemSchema),
+    headers: retryHeaders,
+  },
+};
 
 const RELOADED: ZodOpenApiResponsesObject = {
   ...GUARDED,

@@ -102,13 +102,15 @@ async function answerList(
   uris: readonly ModelUri[],
 ): Promise<void> {
   checkAllowed(deps, uris);
-  const once = [...new Map(uris.map(uri => [formatModelUri(uri), uri])).values()];
-  const request = requestFor(deps, req, res, wishes);
-  if (request.isAsync) return await beginJob(deps, req, res, { ...request, uris: once, isList: true });
-  const [first, ...others] = await Promise.all(once.map(uri => deps.reloader.reload({ ...request, uri })));
+  const [first, ...others] = new Map(uris.map(uri => [formatModelUri(uri), uri])).values();
   if (first === undefined) throw new Error('a list of models is never empty');
+  const request = requestFor(deps, req, res, wishes);
+  if (request.isAsync)
+    return await beginJob(deps, req, res, { ...request, uris: [first, ...others], isList: true });
+  const call = (uri: ModelUri) => deps.reloader.reload({ ...request, uri });
+  const [outcome, ...rest] = await Promise.all([call(first), ...others.map(call)]);
   const durationS = (deps.clock.monotonic() - request.startedAt) / 1000;
-  sendAnswer(req, res, answerOfList([first, ...others], durationS), wishes.on_failure);
+  sendAnswer(req, res, answerOfList([outcome, ...rest], durationS), wishes.on_failure);
 }
 
 function checkAllowed({ settings: { allow } }: HttpDeps, uris: readonly ModelUri[]): void {

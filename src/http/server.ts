@@ -40,11 +40,13 @@ export function createHttpServer(app: RequestListener, events: EventBus): Server
   return server;
 }
 
-/** The path and query of a request target: the host of `http://evil/v1/reload` means nothing here. */
+/**
+ * The path and query of a request target: the host of `http://evil/v1/reload` means nothing here. An address that ends in a slash
+ * and a path that begins with one make two.
+ */
 function originForm(target: string): string {
-  if (target.startsWith('/')) return target;
-  const path = target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
-  return path.startsWith('/') ? path : `/${path}`;
+  const path = target.startsWith('/') ? target : target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
+  return `/${path.replace(/^\/+/, '')}`;
 }
 
 /** What Node could not read as a request never reaches the app. */

@@ -4,7 +4,7 @@ import type { Outcome } from '../domain/outcome.ts';
 
 /** A reload whose caller does not wait for its end. Times in milliseconds. */
 export interface JobRequest {
-  readonly uris: readonly ModelUri[];
+  readonly uris: readonly [ModelUri, ...ModelUri[]];
   /** Whether its answer is a list, even of one. */
   readonly isList: boolean;
   readonly caller: Caller;
@@ -32,10 +32,12 @@ export interface JobEnd {
 /** Asynchronous reloads. They are kept for a day after their end, across restarts, and limited in number. */
 export interface Jobs {
   /**
-   * Resolves when the job outlives this process, or when the disk takes too long for that.
+   * Resolves when the job outlives this process, or when the disk takes too long for that. The same reload of the same try of
+   * a task is the same job for as long as it runs.
    * @throws SidecarError `overloaded`
    */
   begin(request: JobRequest): Promise<Job>;
+  /** @throws SidecarError `overloaded` where the disk does not say, as the other two do */
   find(id: string): Promise<Job | null>;
   /** The same at its end, or as it is after `ms` milliseconds or when `signal` aborts. */
   wait(id: string, ms: number, signal: AbortSignal): Promise<Job | null>;

@@ -1,26 +1,30 @@
-import { randomUUID } from 'node:crypto';
 import type { Caller } from '../domain/caller.ts';
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
-import { formatModelUri, parseModelUri } from '../domain/model-uri.ts';
-import type { Outcome } from '../domain/outcome.ts';
-import { delay, unlessRunning, untilAborted, within } from '../policy/abort.ts';
-import type { Reloader, ReloadRequest } from '../reload/api.ts';
-import type { Job, JobRequest, Jobs } from './api.ts';
-import { type Entry, Kept } from './kept.ts';
-import type { JobRecord } from './record.ts';
-import type { JobRecords } from './records.ts';
+import { delay, unlessRunning } from '../policy/abort.ts';
+import type { Reloader } from '../reload/api.ts';
+import type { Job, JobEnd, JobRequest, Jobs } from './api.ts';
+import { type Entry, Kept, MOST_ANSWERS } from './kept.ts';
+import { isSameTry, type JobRecord, recordOf } from './record.ts';
+import { type JobRecords, UNKNOWN } from './records.ts';
+import { credentialLost, resumedTooOften, runJob, type Times, timesLeft } from './run-job.ts';
 
 const CHECK_MS = 10_000;
 /** How often it is looked whether another process has ended a job of its own. */
 const FOREIGN_POLL_MS = 1_000;
+/** Every job has ended so long after its deadline, whatever else is said of the process that works on it. */
+const OVERDUE_S = 60;
+/** A job that ends its process each time must not do so for ever. */
+const MOST_RESUMED = 3;
 /** It becomes part of a path. */
 const ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 
 export interface JobsOptions {
   readonly records: JobRecords;
   readonly reloader: Reloader;
+  /** The id of the sidecar's own scope. */
+  readonly scope: string;
   readonly clock: Clock;
   readonly events: EventBus;
 }
@@ -29,8 +33,8 @@ export interface JobsOptions {
 export class KeptJobs implements Jobs {
   readonly #options: JobsOptions;
   readonly #kept: Kept;
-  /** Not ended, of processes that were alive at the last look; null before the first one. */
-  #foreign: readonly string[] | null = null;
+  /** Those on the disk that are to be looked at; null before it said which there are. */
+  #others: readonly string[] | null = null;
   #timer: NodeJS.Timeout | null = null;
   #stopping = false;
 
@@ -46,35 +50,45 @@ export class KeptJobs implements Jobs {
     check();
   }
 
-  /** Whoever waits is answered; what has not ended is gone on with by the next process. */
-  stop(): void {
+  /** Whoever waits is answered; what has not ended is gone on with by the next process. Resolves when the ends are saved. */
+  async stop(): Promise<void> {
     this.#stopping = true;
     if (this.#timer !== null) clearInterval(this.#timer);
     for (const { over } of this.#kept.all) over.resolve();
+    await this.#options.records.idle();
   }
 
   /** Jobs of this process that have not ended. */
   get running(): number {
-    return this.#kept.all.filter(({ record }) => record.end === null).length;
+    return this.#kept.running.length;
   }
 
   async begin(request: JobRequest): Promise<Job> {
-    if (!(await this.#kept.makeRoom(request.uris.length))) throw tooMany(this.running);
-    const { records } = this.#options;
-    const entry = this.#kept.add(this.#recordOf(request));
+    if (this.#stopping) throw refusal('The sidecar is stopping.');
+    const { records, scope, clock } = this.#options;
+    const record = recordOf(request, { process: records.process, scope, clock });
+    const same = this.#kept.running.find(entry => isSameTry(entry.record, record));
+    if (same !== undefined) return viewOf(same.record);
+    if (!this.#kept.makeRoom(request.uris.length))
+      throw refusal(`Asynchronous reloads of ${MOST_ANSWERS} models are under way already.`);
+    const entry = this.#kept.add(record, false);
     // Asked for before its end is.
-    const saved = records.save(entry.record);
-    this.#run(entry, request.caller, request, false);
+    const saved = this.#save(entry);
+    this.#run(entry, request.caller, request);
     await saved;
-    return viewOf(entry.record);
+    // As it was, though it may have ended meanwhile.
+    return viewOf(record);
   }
 
   async find(id: string): Promise<Job | null> {
     const own = this.#kept.get(id);
     if (own !== undefined) return viewOf(own.record);
-    const record = ID.test(id) ? await this.#options.records.read(id) : null;
+    if (!ID.test(id) || this.#kept.isGone(id)) return null;
+    const record = await this.#options.records.read(id);
+    if (record === UNKNOWN) throw refusal('The disk that jobs are kept on does not answer.');
     if (record === null || this.#kept.isExpired(record)) return null;
-    return viewOf(await this.#adopted(record));
+    const current = await this.#adopted(record);
+    return current === null ? null : viewOf(current);
   }
 
   async wait(id: string, ms: number, signal: AbortSignal): Promise<Job | null> {
@@ -84,124 +98,120 @@ export class KeptJobs implements Jobs {
       const job = await this.find(id);
       const leftMs = until - clock.monotonic();
       if (job === null || job.end !== null || leftMs <= 0 || signal.aborted || this.#stopping) return job;
-      const own = this.#kept.get(id);
-      const change =
-        own === undefined
-          ? delay(Math.min(leftMs, FOREIGN_POLL_MS), signal)
-          : untilAborted(within(leftMs, own.over.promise), signal);
-      await change.catch(() => undefined);
+      await this.#change(id, leftMs, signal);
     }
   }
 
   async remove(id: string): Promise<boolean> {
     if ((await this.find(id)) === null) return false;
-    const own = this.#kept.get(id);
     await this.#kept.forget(id);
-    own?.unwanted.abort(new SidecarError('job_unknown', 'The job was removed.'));
-    own?.over.resolve();
     return true;
   }
 
-  #recordOf({ caller, ...request }: JobRequest): JobRecord {
-    const { clock, records } = this.#options;
-    const now = clock.now();
-    return {
-      format: 1,
-      id: randomUUID(),
-      process: records.process,
-      model_uris: request.uris.map(formatModelUri),
-      is_list: request.isList,
-      begun_at: now / 1_000,
-      deadline_at: (now + request.deadlineAt - clock.monotonic()) / 1_000,
-      refresh_wait_s: request.refreshWaitMs / 1_000,
-      max_stale_s: request.maxStaleMs / 1_000,
-      force: request.force,
-      own_credential: caller.authorization === null,
-      request_id: caller.requestId,
-      airflow: { ...caller.airflow },
-      end: null,
-    };
+  /** Until it may have changed, at most `ms` milliseconds or until `signal` aborts. */
+  async #change(id: string, ms: number, signal: AbortSignal): Promise<void> {
+    const own = this.#kept.get(id);
+    const changed = new AbortController();
+    const late = delay(own === undefined ? Math.min(ms, FOREIGN_POLL_MS) : ms, signal, changed.signal);
+    await Promise.race([own?.over.promise ?? late, late]).catch(() => undefined);
+    changed.abort();
   }
 
-  #run(entry: Entry, caller: Caller, times: Times, isResumed: boolean): void {
-    const { record } = entry;
-    const { reloader, events } = this.#options;
-    const ofJob = { ...caller, jobId: record.id };
-    events.emit({ type: 'job_begun', caller: ofJob, modelUris: record.model_uris, isResumed });
-    const isLost = !record.own_credential && caller.authorization === null;
-    const outcomes = record.model_uris.map(async text => {
-      const request: ReloadRequest = {
-        uri: parseModelUri(text),
-        caller: ofJob,
-        startedAt: times.startedAt,
-        deadlineAt: times.deadlineAt,
-        refreshWaitMs: record.refresh_wait_s * 1_000,
-        maxStaleMs: record.max_stale_s * 1_000,
-        force: record.force,
-        unwanted: entry.unwanted.signal,
-      };
-      return isLost ? reloader.refuse(request, credentialLost()) : await reloader.reload(request);
-    });
-    void Promise.all(outcomes).then(all => this.#end(entry, all));
+  #run(entry: Entry, caller: Caller, times: Times, refused: SidecarError | null = null): void {
+    const outcomes = runJob(this.#options, entry, caller, times, refused);
+    void outcomes.then(all => this.#end(entry, all));
   }
 
-  #end(entry: Entry, [first, ...others]: readonly Outcome[]): void {
-    // What ended with the process is not the job's end.
-    if (this.#stopping || entry.unwanted.signal.aborted || first === undefined) return;
+  #end(entry: Entry, outcomes: JobEnd['outcomes']): void {
+    // What ended with the process, or is not wanted any more, is not the job's end.
+    if (this.#stopping || this.#kept.get(entry.record.id) !== entry) return;
     const at = this.#options.clock.now() / 1_000;
-    entry.record = { ...entry.record, end: { at, outcomes: [first, ...others] } };
+    entry.record = { ...entry.record, end: { at, outcomes: [...outcomes] } };
     entry.over.resolve();
-    void this.#options.records.save(entry.record);
+    void this.#save(entry);
   }
 
-  /** What nobody works on any more is gone on with here. */
-  async #adopted(record: JobRecord): Promise<JobRecord> {
+  /** Where somebody else removed it, it is removed here, too. */
+  async #save(entry: Entry): Promise<void> {
+    const { records } = this.#options;
+    const { record } = entry;
+    const result = entry.isSaved ? await records.replace(record) : await records.save(record);
+    if (result === 'gone') this.#kept.drop(record.id);
+    else if (entry.record === record) entry.isSaved = result === 'saved';
+  }
+
+  /** What nobody works on any more is gone on with here. Null where it is gone, or not for this sidecar. */
+  async #adopted(record: JobRecord): Promise<JobRecord | null> {
+    const { records, scope } = this.#options;
     if (record.end !== null || this.#stopping) return record;
-    const { records, clock } = this.#options;
-    const isForeign = await records.isWorkedOn(record.process);
+    const isOverdue = this.#options.clock.now() / 1_000 > record.deadline_at + OVERDUE_S;
+    const isOurs = record.process === records.process;
+    const isAlive = isOurs ? false : await records.isAlive(record.process);
     const known = this.#kept.get(record.id);
-    if (known !== undefined || isForeign) return known?.record ?? record;
-    const entry = this.#kept.add({ ...record, process: records.process });
-    const saved = records.save(entry.record);
-    const startedAt = clock.monotonic();
-    // MLflow has its time to answer, however long nobody worked on it.
-    const leftMs = Math.max(record.deadline_at * 1_000 - clock.now(), record.refresh_wait_s * 1_000);
+    if (known !== undefined) return known.record;
+    // Our own that we do not know was removed a moment ago.
+    if (isOurs || this.#kept.isGone(record.id)) return null;
+    if (isAlive !== false && !isOverdue) return record;
+    return record.scope === scope ? await this.#resume(record) : null;
+  }
+
+  async #resume(record: JobRecord): Promise<JobRecord> {
+    const { records, clock } = this.#options;
+    const times = timesLeft(record, clock);
+    const deadlineAt = (clock.now() + times.deadlineAt - times.startedAt) / 1_000;
+    const resumed = {
+      ...record,
+      process: records.process,
+      resumed: record.resumed + 1,
+      deadline_at: deadlineAt,
+    };
+    const entry = this.#kept.add(resumed, false);
+    const saved = this.#save(entry);
     const caller = { requestId: record.request_id, airflow: record.airflow, authorization: null };
-    this.#run(entry, caller, { startedAt, deadlineAt: startedAt + leftMs }, true);
+    if (!record.own_credential) this.#run(entry, caller, times, credentialLost());
+    else if (resumed.resumed > MOST_RESUMED) this.#run(entry, caller, times, resumedTooOften());
+    else this.#run(entry, caller, times);
     await saved;
     return entry.record;
   }
 
   async #check(): Promise<void> {
-    await this.#kept.expire();
+    await this.#kept.tidy();
+    for (const entry of this.#kept.all) if (!this.#stopping) await this.#checkOwn(entry);
+    const others = this.#others ?? (await this.#options.records.ids());
+    if (others === UNKNOWN) return;
+    const left: string[] = [];
+    for (const id of others) if (this.#stopping || !(await this.#isSettled(id))) left.push(id);
+    this.#others = left;
+    this.#kept.makeRoom(0);
+  }
+
+  /** Saves what could not be saved, and heeds it where another process removed a job of ours, or took it for its own. */
+  async #checkOwn(entry: Entry): Promise<void> {
+    if (!entry.isSaved) return await this.#save(entry);
+    if (entry.record.end !== null) return;
     const { records } = this.#options;
-    if (!records.isOpen) return;
-    const foreign: string[] = [];
-    for (const id of this.#foreign ?? (await records.ids())) {
-      const record = this.#kept.get(id) === undefined ? await records.read(id) : null;
-      if (record === null) continue;
-      if (this.#kept.isExpired(record)) await records.remove(id);
-      // The ends that other processes left are limited together with our own.
-      else if (record.end !== null) this.#kept.add(record);
-      else if ((await this.#adopted(record)).process !== records.process) foreign.push(id);
-    }
-    this.#foreign = foreign;
-    await this.#kept.makeRoom(0);
+    const found = await records.read(entry.record.id);
+    if (found === UNKNOWN || !entry.isSaved || found?.process === records.process) return;
+    this.#kept.drop(entry.record.id);
+  }
+
+  /** Whether there is nothing left to look for in the record of another process. */
+  async #isSettled(id: string): Promise<boolean> {
+    const { records } = this.#options;
+    if (this.#kept.get(id) !== undefined || this.#kept.isGone(id)) return true;
+    const record = await records.read(id);
+    if (record === UNKNOWN) return false;
+    if (record === null || this.#kept.isExpired(record)) await this.#kept.forget(id);
+    // The ends that other processes left are limited together with our own.
+    else if (record.end !== null) this.#kept.add(record, true);
+    else return (await this.#adopted(record))?.process === records.process;
+    return true;
   }
 }
 
-type Times = Pick<ReloadRequest, 'startedAt' | 'deadlineAt'>;
-
-function tooMany(running: number): SidecarError {
-  return new SidecarError('overloaded', `${running} asynchronous reloads are under way already.`, {
-    hint: 'Come back after Retry-After, or end some with DELETE /v1/jobs/{id}.',
-  });
-}
-
-function credentialLost(): SidecarError {
-  const message =
-    'The sidecar was restarted, and does not keep the credential of the caller, by which this was asked for.';
-  return new SidecarError('access_denied', message, { hint: 'Reload again.' });
+function refusal(message: string): SidecarError {
+  return new SidecarError('overloaded', message, { hint: 'Come back after Retry-After.' });
 }
 
 function viewOf({ id, is_list: isList, begun_at: begunAt, end }: JobRecord): Job {

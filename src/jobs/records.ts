@@ -12,68 +12,110 @@ const DISK_WAIT_MS = 1_000;
 /** Of libuv's threads, which a disk that hangs holds. */
 const AT_ONCE = 4;
 
-/** Jobs on the disk. Nothing here fails: where the disk does not work, they are kept in memory only. */
+/** The disk fails, hangs, or is not open yet: it does not say. */
+export const UNKNOWN = Symbol('unknown');
+type Unknown = typeof UNKNOWN;
+
+/** Jobs on the disk. Nothing here fails, and nothing takes long. */
 export class JobRecords {
   readonly #cache: Cache;
   readonly #events: EventBus;
   readonly #limit = pLimit(AT_ONCE);
   /** So that what a job was never overwrites what it is. */
   readonly #turns = new Turns();
+  readonly #changes = new Set<Promise<unknown>>();
+  #told: string | null = null;
 
   constructor(cache: Cache, events: EventBus) {
     this.#cache = cache;
     this.#events = events;
   }
 
-  get isOpen(): boolean {
-    return this.#cache.opened !== null;
-  }
-
-  /** This process, as it stands in records. */
+  /** This process, as it stands in records; empty while nothing can be written. */
   get process(): string {
     return this.#cache.opened?.jobs.process ?? '';
   }
 
-  /** Whether that process is another one, and alive. */
-  async isWorkedOn(process: string): Promise<boolean> {
-    return process !== this.process && (await this.#ask(false, store => store.isAlive(process)));
+  async isAlive(process: string): Promise<boolean | Unknown> {
+    return await this.#ask(store => store.isAlive(process));
   }
 
-  async save(record: JobRecord): Promise<void> {
-    await this.#change(record.id, async ({ jobs }) => await jobs.write(record.id, serializeJob(record)));
+  async save(record: JobRecord): Promise<'saved' | Unknown> {
+    return await this.#change(store =>
+      this.#turns.take(record.id, async () => {
+        await this.#write(store, record);
+        return 'saved' as const;
+      }),
+    );
   }
 
-  async read(id: string): Promise<JobRecord | null> {
-    const text = await this.#ask(null, async ({ jobs }) => await jobs.read(id));
-    return text === null ? null : parseJob(text);
+  /** The same, unless somebody removed it. */
+  async replace(record: JobRecord): Promise<'saved' | 'gone' | Unknown> {
+    return await this.#change(store =>
+      this.#turns.take(record.id, async () => {
+        if ((await store.jobs.read(record.id)) === null) return 'gone' as const;
+        await this.#write(store, record);
+        return 'saved' as const;
+      }),
+    );
   }
 
-  async ids(): Promise<readonly string[]> {
-    return await this.#ask([], async ({ jobs }) => await jobs.ids());
+  /** Null where there is none, or where it is damaged. */
+  async read(id: string): Promise<JobRecord | null | Unknown> {
+    const text = await this.#ask(({ jobs }) => jobs.read(id));
+    return typeof text === 'string' ? parseJob(text) : text;
   }
 
-  async remove(id: string): Promise<void> {
-    await this.#change(id, async ({ jobs }) => await jobs.remove(id));
+  async ids(): Promise<readonly string[] | Unknown> {
+    return await this.#ask(({ jobs }) => jobs.ids());
   }
 
-  async #change(id: string, work: (store: Store) => Promise<void>): Promise<void> {
-    await this.#ask(undefined, async store => await this.#turns.take(id, async () => await work(store)));
+  async remove(id: string): Promise<'removed' | Unknown> {
+    return await this.#change(store =>
+      this.#turns.take(id, async () => {
+        await store.jobs.remove(id);
+        return 'removed' as const;
+      }),
+    );
   }
 
-  /** What the disk says in time, else `fallback`. */
-  async #ask<T>(fallback: T, work: (store: Store) => Promise<T>): Promise<T> {
-    const store = this.#cache.opened;
-    if (store === null || store.disk.isHanging) return fallback;
+  /** Resolves when nothing is being written, or when the disk takes too long. */
+  async idle(): Promise<void> {
+    await within(DISK_WAIT_MS, Promise.all(this.#changes));
+  }
+
+  async #write({ jobs }: Store, record: JobRecord): Promise<void> {
+    await jobs.write(record.id, serializeJob({ ...record, process: this.process }));
+  }
+
+  async #change<T>(work: (store: Store) => Promise<T>): Promise<T | Unknown> {
+    const change = this.#ask(work);
+    this.#changes.add(change);
     try {
-      const answer = await within(DISK_WAIT_MS, this.#limit(work, store));
-      return answer === TOO_LATE ? fallback : answer;
-    } catch (error) {
-      this.#tell(toSidecarError(error));
-      return fallback;
+      return await change;
+    } finally {
+      this.#changes.delete(change);
     }
   }
 
+  async #ask<T>(work: (store: Store) => Promise<T>): Promise<T | Unknown> {
+    const store = this.#cache.opened;
+    if (store === null || store.disk.isHanging) return UNKNOWN;
+    try {
+      const answer = await within(DISK_WAIT_MS, this.#limit(work, store));
+      if (answer === TOO_LATE) return UNKNOWN;
+      this.#told = null;
+      return answer;
+    } catch (error) {
+      this.#tell(toSidecarError(error));
+      return UNKNOWN;
+    }
+  }
+
+  /** Once, until it works again. */
   #tell({ code, message, hint }: SidecarError): void {
+    if (this.#told === message) return;
+    this.#told = message;
     const error = new SidecarError(code, `Asynchronous reloads are not kept across a restart: ${message}`, {
       hint: hint ?? undefined,
     });

@@ -1,8 +1,8 @@
 /** Work for one key is done one after the other, in the order asked for; keys do not wait for each other. */
 export class Turns {
-  readonly #last = new Map<string, Promise<void>>();
+  readonly #last = new Map<string, Promise<unknown>>();
 
-  take(key: string, work: (key: string) => Promise<void>): Promise<void> {
+  take<T>(key: string, work: (key: string) => Promise<T>): Promise<T> {
     const before = this.#last.get(key) ?? Promise.resolve();
     const done = before.then(() => work(key));
     const settled = done

@@ -210,6 +210,10 @@ export class DeadlineReloader implements Reloader {
 }
 
 function leaveWith(run: Run, unwanted: AbortSignal | undefined): void {
-  if (unwanted?.aborted === true) run.leave();
-  else unwanted?.addEventListener('abort', () => run.leave(), { once: true });
+  const leave = () => run.leave();
+  if (unwanted?.aborted === true) leave();
+  unwanted?.addEventListener('abort', leave, { once: true });
+  // A job is kept for a day; what its run held is not.
+  const forget = () => unwanted?.removeEventListener('abort', leave);
+  run.done.then(forget, forget);
 }

@@ -59,9 +59,15 @@ describe('bodies that are faulty', () => {
 
 describe('a text of which its client did not say what it is', () => {
   const json = JSON.stringify({ model_uri: URI, force: true });
-  const form = new URLSearchParams({ model_uri: URI, force: 'true' }).toString();
+  const form = new URLSearchParams({ model_uri: URI, force: 'True' }).toString();
   const FORM_TYPE = 'application/x-www-form-urlencoded';
-  const TYPES = [FORM_TYPE, 'text/plain; charset=utf-8', 'application/octet-stream', undefined];
+  const TYPES = [
+    FORM_TYPE,
+    'application/json',
+    'text/plain; charset=utf-8',
+    'application/octet-stream',
+    undefined,
+  ];
   test.each(TYPES.flatMap(type => [json, ` \n${json}`, form].map(text => [type, text])))(
     '%s: %j',
     async (type, text) => {

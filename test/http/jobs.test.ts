@@ -6,6 +6,7 @@ import type { ReloadRequest } from '../../src/reload/api.ts';
 import { outcome } from '../support/outcome.ts';
 import {
   call,
+  closedJobs,
   failure,
   faulty,
   form,
@@ -23,6 +24,8 @@ const UNKNOWN = '00000000-0000-4000-8000-000000000000';
 
 const Begun = z.object({ job_id: z.uuid(), status_url: z.string(), result_url: z.string() });
 const begun = (reply: Reply) => Begun.parse(members(reply));
+
+const endless = () => new Promise<never>(() => undefined);
 
 /** A sidecar whose reloads end when they are told to. */
 async function led() {
@@ -208,6 +211,41 @@ test('more than 2,000 models at once are refused; ends make room, and the oldest
   await start(url);
   const statuses = await Promise.all(jobs.map(async job => (await call(url + job.status_url)).status));
   expect(statuses).toEqual([404, ...Array.from({ length: 19 }, () => 200)]);
+});
+
+test('a reload that is refused for want of room costs no end', async () => {
+  const { url } = await sidecar({
+    reload: asked => (asked.uri.kind === 'version' ? endless() : outcome(namedBy(asked))),
+  });
+  const kept = await start(url);
+  await vi.waitFor(async () => expect((await call(url + kept.result_url)).status).toBe(200));
+  const many = (n: number) => ({
+    model_uris: Array.from({ length: 100 }, (_, i) => `models:/m${n}/${i + 1}`),
+  });
+  for (let n = 0; n < 19; n++) await start(url, many(n));
+  await start(url, { model_uris: many(19).model_uris.slice(1) });
+  const reply = await post(`${url}/v1/reload`, { ...many(20), mode: 'async' });
+  expect([reply.status, problem(reply).detail]).toEqual([503, expect.stringContaining('2000 models')]);
+  expect((await call(url + kept.result_url)).status).toBe(200);
+});
+
+test('while the disk does not say whether there is such a job a sensor waits, and others come back later', async () => {
+  const { url } = await sidecar({ jobs: closedJobs() });
+  const result = await call(`${url}/v1/jobs/${UNKNOWN}/result`);
+  expect([result.status, problem(result).code]).toEqual([404, 'not_found']);
+  for (const init of [{}, { method: 'DELETE' }]) {
+    const reply = await call(`${url}/v1/jobs/${UNKNOWN}`, init);
+    expect([reply.status, problem(reply).code]).toEqual([503, 'overloaded']);
+    expect(reply.headers.get('retry-after')).not.toBeNull();
+  }
+});
+
+test('an address that ends in a slash is no other place', async () => {
+  const { url, end } = await led();
+  const job = await start(url);
+  end();
+  expect((await call(`${url}/${job.status_url}?wait_s=5`)).status).toBe(200);
+  expect((await call(`${url}/${job.result_url}`)).status).toBe(200);
 });
 
 test('another method is refused, and told which there are', async () => {

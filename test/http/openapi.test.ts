@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import type { SidecarError } from '../../src/domain/errors.ts';
-import { CATALOG, call, failure, form, members, type Reply, sidecar, uris } from './support.ts';
+import { CATALOG, call, closedJobs, failure, form, members, type Reply, sidecar, uris } from './support.ts';
 
 const SchemaShape = z.record(z.string(), z.unknown());
 const ContentShape = z.record(z.string(), z.object({ schema: SchemaShape }));
@@ -158,6 +158,11 @@ function ofJob(
   };
 }
 const DELETE = { method: 'DELETE' };
+const ANY_ID = '00000000-0000-4000-8000-000000000000';
+const silentOf = (init: RequestInit = {}): Provocation => {
+  return async route =>
+    call((await sidecar({ jobs: closedJobs() })).url + route.replace('{id}', ANY_ID), init);
+};
 const endless = () => new Promise<never>(() => undefined);
 const BROKEN_JOBS = { begin: broken, find: broken, wait: broken, remove: broken };
 
@@ -177,6 +182,7 @@ const PROVOKED: Record<string, Record<string, Provocation>> = {
     400: ofJob({}, {}, '?wait_s=x'),
     404: readOf(),
     500: readOf({ jobs: BROKEN_JOBS }),
+    503: silentOf(),
   },
   'DELETE /v1/jobs/{id}': {
     204: ofJob({}, DELETE),
@@ -184,6 +190,7 @@ const PROVOKED: Record<string, Record<string, Provocation>> = {
     403: readOf({}, { ...DELETE, headers: { origin: 'http://evil.example' } }),
     404: readOf({}, DELETE),
     500: readOf({ jobs: BROKEN_JOBS }, DELETE),
+    503: silentOf(DELETE),
   },
   'GET /v1/jobs/{id}/result': {
     ...GUARDED,

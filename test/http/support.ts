@@ -1,6 +1,9 @@
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
-import { onTestFinished } from 'vitest';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, onTestFinished } from 'vitest';
 import { z } from 'zod';
 import { systemClock } from '../../src/domain/clock.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
@@ -120,6 +123,41 @@ export interface Sidecar {
   readonly server: ReturnType<typeof createHttpServer>;
 }
 
+const cacheDir = await mkdtemp(join(tmpdir(), 'sidecar-http-'));
+const cache = new Cache({
+  dir: cacheDir,
+  own: scopeOf('', null, null),
+  clock: systemClock,
+  events: new EventBus(),
+});
+await cache.open();
+afterAll(async () => {
+  await cache.close();
+  await rm(cacheDir, { recursive: true, force: true });
+});
+
+function jobsOf(on: Cache, reloader: Reloader, events: EventBus): KeptJobs {
+  return new KeptJobs({
+    records: new JobRecords(on, events),
+    reloader,
+    scope: 'own',
+    clock: systemClock,
+    events,
+  });
+}
+
+/** On a cache directory that does not open. */
+export function closedJobs(): KeptJobs {
+  const unused = { reload: () => Promise.reject(new Error('unused')), refuse: () => outcome() };
+  const closed = new Cache({
+    dir: '/nowhere',
+    own: scopeOf('', null, null),
+    clock: systemClock,
+    events: new EventBus(),
+  });
+  return jobsOf(closed, unused, new EventBus());
+}
+
 /** What an app needs, over a reloader that answers as told, by default that everything was loaded. */
 export function depsOf({ settings, reload, ...deps }: Scripted = {}) {
   const requests: ReloadRequest[] = [];
@@ -133,12 +171,9 @@ export function depsOf({ settings, reload, ...deps }: Scripted = {}) {
     },
     refuse: (request, { code, message }) => failure('failed', code, message, namedBy(request)),
   };
-  // Of a cache that is never opened: in memory only.
-  const cache = new Cache({ dir: '/nowhere', own: scopeOf('', null, null), clock: systemClock, events: bus });
-  const records = new JobRecords(cache, bus);
   const all: HttpDeps = {
     reloader,
-    jobs: new KeptJobs({ records, reloader, clock: systemClock, events: bus }),
+    jobs: jobsOf(cache, reloader, bus),
     catalog: CATALOG,
     clock: systemClock,
     events: bus,

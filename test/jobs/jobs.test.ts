@@ -1,6 +1,6 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { type Outcome, warningOf } from '../../src/domain/outcome.ts';
@@ -27,7 +27,7 @@ interface Process {
 }
 
 /** One that works on the directory. */
-async function processOn(dir: string, clock = new ManualClock()): Promise<Process> {
+async function processOn(dir: string, clock = new ManualClock(), scope = 'own'): Promise<Process> {
   const bus = new EventBus();
   const events: SidecarEvent[] = [];
   bus.subscribe(event => events.push(event));
@@ -45,11 +45,12 @@ async function processOn(dir: string, clock = new ManualClock()): Promise<Proces
   const jobs = new KeptJobs({
     records: new JobRecords(cache, bus),
     reloader,
+    scope,
     clock,
     events: bus,
   });
   const die = async () => {
-    jobs.stop();
+    await jobs.stop();
     await cache.close();
   };
   onTestFinished(die);
@@ -69,6 +70,19 @@ function request(change: Partial<JobRequest> = {}): JobRequest {
     ...change,
   };
 }
+
+/** Ten seconds go by, for those who look from time to time. */
+const look = () => vi.advanceTimersByTimeAsync(10_000);
+const filesOf = (dir: string) => readdir(join(dir, 'v1/state/jobs'));
+const quiet = () => new Promise(resolve => setTimeout(resolve, 50));
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 const waitFor = (process: Process, id: string) => process.jobs.wait(id, 5_000, AbortSignal.timeout(5_000));
 
@@ -139,7 +153,10 @@ test('one that has ended is known to the next process, and to one beside it', as
   const beside = await processOn(dir);
   const { id } = await first.jobs.begin(request());
   expect(await beside.jobs.find(id)).toEqual({ id, isList: false, end: null });
-  const waiting = waitFor(beside, id);
+  const startedAt = performance.now();
+  const waiting = waitFor(beside, id).finally(() =>
+    expect(performance.now() - startedAt).toBeLessThan(2_500),
+  );
   first.end('unchanged');
   const expected = { end: { outcomes: [{ status: 'unchanged' }] } };
   expect(await waiting).toMatchObject(expected);
@@ -154,7 +171,7 @@ test('what other processes work on is left to them', async () => {
   const { id } = await first.jobs.begin(request());
   const beside = await processOn(dir);
   beside.jobs.start();
-  expect(await beside.jobs.wait(id, 100, AbortSignal.timeout(5_000))).toMatchObject({ end: null });
+  expect(await beside.jobs.wait(id, 5_000, AbortSignal.timeout(300))).toMatchObject({ end: null });
   expect(beside.requests).toEqual([]);
 });
 
@@ -169,6 +186,7 @@ test('an end is kept for a day, in memory and on the disk', async () => {
   );
   first.clock.advance(DAY_MS + 1_000);
   const second = await processOn(dir, first.clock);
+  expect(await first.jobs.find(id)).toBeNull();
   expect(await second.jobs.find(id)).toBeNull();
   second.jobs.start();
   await vi.waitFor(async () => expect(await readdir(join(dir, 'v1/state/jobs'))).toEqual([]));
@@ -189,7 +207,7 @@ test('whoever waits is answered when the process is told to stop, and what was b
   const first = await processOn(dir);
   const { id } = await first.jobs.begin(request());
   const waiting = waitFor(first, id);
-  first.jobs.stop();
+  await first.jobs.stop();
   expect(await waiting).toMatchObject({ end: null });
   first.end('failed');
   await first.die();
@@ -205,4 +223,227 @@ test('without a directory that can be written they are kept in memory', async ()
   const { id } = await only.jobs.begin(request());
   only.end();
   expect(await waitFor(only, id)).toMatchObject({ end: { outcomes: [{ status: 'loaded' }] } });
+});
+
+describe('one that was removed', () => {
+  test('stays away, whoever asks meanwhile, and its record goes', async () => {
+    const dir = await temporaryDirectory();
+    const only = await processOn(dir);
+    const begun = await Promise.all(Array.from({ length: 20 }, () => only.jobs.begin(request())));
+    for (const { id } of begun) {
+      const [removed] = await Promise.all([only.jobs.remove(id), only.jobs.find(id), only.jobs.find(id)]);
+      expect(removed).toBe(true);
+      expect(await only.jobs.find(id)).toBeNull();
+      expect(await only.jobs.remove(id)).toBe(false);
+    }
+    expect([only.jobs.running, only.requests.length]).toEqual([0, 20]);
+    expect(only.requests.every(({ unwanted }) => unwanted?.aborted)).toBe(true);
+    expect(await filesOf(dir)).toEqual([]);
+  });
+
+  test('stays away where it ends at that moment', async () => {
+    const dir = await temporaryDirectory();
+    const only = await processOn(dir);
+    const { id } = await only.jobs.begin(request());
+    const removing = only.jobs.remove(id);
+    only.end();
+    expect(await removing).toBe(true);
+    await quiet();
+    expect([await only.jobs.find(id), await filesOf(dir)]).toEqual([null, []]);
+  });
+
+  test('ends at once whoever waits for it', async () => {
+    const only = await processOn(await temporaryDirectory());
+    const { id } = await only.jobs.begin(request());
+    const startedAt = performance.now();
+    const waiting = waitFor(only, id);
+    await only.jobs.remove(id);
+    expect(await waiting).toBeNull();
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+  });
+
+  test('at another process is removed where it runs, too', async () => {
+    const dir = await temporaryDirectory();
+    const first = await processOn(dir);
+    first.jobs.start();
+    const { id } = await first.jobs.begin(request());
+    const beside = await processOn(dir);
+    expect(await beside.jobs.remove(id)).toBe(true);
+    await look();
+    await vi.waitFor(() => expect(first.requests[0]?.unwanted?.aborted).toBe(true));
+    first.end();
+    await quiet();
+    expect([await first.jobs.find(id), await beside.jobs.find(id), await filesOf(dir)]).toEqual([
+      null,
+      null,
+      [],
+    ]);
+  });
+
+  test('at another process does not come back by its end', async () => {
+    const dir = await temporaryDirectory();
+    const first = await processOn(dir);
+    const { id } = await first.jobs.begin(request());
+    expect(await (await processOn(dir)).jobs.remove(id)).toBe(true);
+    first.end();
+    await quiet();
+    expect(await filesOf(dir)).toEqual([]);
+  });
+});
+
+describe('where the disk does not say', () => {
+  const ID = '00000000-0000-4000-8000-000000000000';
+
+  test('nobody is told that there is no such job', async () => {
+    const dir = join(await temporaryDirectory(), 'file');
+    await writeFile(dir, 'in the way');
+    const { jobs } = await processOn(dir);
+    await expect(jobs.find(ID)).rejects.toMatchObject({ code: 'overloaded' });
+    await expect(jobs.remove(ID)).rejects.toMatchObject({ code: 'overloaded' });
+  });
+
+  test('what a process left is looked for again', async () => {
+    const dir = await temporaryDirectory();
+    const first = await processOn(dir);
+    await first.jobs.begin(request());
+    await first.die();
+    const [jobs, away] = [join(dir, 'v1/state/jobs'), join(dir, 'away')];
+    const second = await processOn(dir);
+    await rename(jobs, away);
+    await symlink(jobs, jobs);
+    second.jobs.start();
+    await quiet();
+    expect(second.requests).toEqual([]);
+    expect(second.events.filter(({ type }) => type === 'cache_unusable')).toHaveLength(1);
+    await rm(jobs);
+    await rename(away, jobs);
+    await look();
+    await vi.waitFor(() => expect(second.requests).toHaveLength(1));
+  });
+
+  test('an end that could not be saved is saved later', async () => {
+    const dir = await temporaryDirectory();
+    const first = await processOn(dir);
+    first.jobs.start();
+    const { id } = await first.jobs.begin(request());
+    const [jobs, away] = [join(dir, 'v1/state/jobs'), join(dir, 'away')];
+    await rename(jobs, away);
+    await symlink(jobs, jobs);
+    first.end();
+    await waitFor(first, id);
+    await quiet();
+    await rm(jobs);
+    await rename(away, jobs);
+    await look();
+    const beside = await processOn(dir);
+    await vi.waitFor(async () =>
+      expect(await beside.jobs.find(id)).toMatchObject({ end: { outcomes: [{ status: 'loaded' }] } }),
+    );
+  });
+});
+
+test('one that is about another registry is not for this sidecar', async () => {
+  const dir = await temporaryDirectory();
+  const first = await processOn(dir);
+  const { id } = await first.jobs.begin(request());
+  await first.die();
+  const other = await processOn(dir, first.clock, 'another registry');
+  other.jobs.start();
+  expect(await other.jobs.find(id)).toBeNull();
+  await look();
+  expect(other.requests).toEqual([]);
+  expect(await (await processOn(dir, first.clock)).jobs.find(id)).toMatchObject({ id });
+});
+
+test('one that is overdue is taken over, whatever its process seems to be, and that one gives it up', async () => {
+  const dir = await temporaryDirectory();
+  const first = await processOn(dir);
+  first.jobs.start();
+  const { id } = await first.jobs.begin(request());
+  const beside = await processOn(dir, first.clock);
+  first.clock.advance(119_000);
+  await beside.jobs.find(id);
+  expect(beside.requests).toEqual([]);
+  first.clock.advance(2_000);
+  await beside.jobs.find(id);
+  expect(beside.requests).toHaveLength(1);
+  await look();
+  await vi.waitFor(() => expect(first.requests[0]?.unwanted?.aborted).toBe(true));
+  expect(first.jobs.running).toBe(0);
+});
+
+test('one that ends its process each time is gone on with three times', async () => {
+  const dir = await temporaryDirectory();
+  const first = await processOn(dir);
+  const { id } = await first.jobs.begin(request());
+  let last = first;
+  for (const _ of [1, 2, 3]) {
+    await last.die();
+    last = await processOn(dir, first.clock);
+    expect(await last.jobs.find(id)).toMatchObject({ end: null });
+    expect(last.requests).toHaveLength(1);
+  }
+  await last.die();
+  last = await processOn(dir, first.clock);
+  expect(await waitFor(last, id)).toMatchObject({ end: { outcomes: [{ warning: { code: 'internal' } }] } });
+});
+
+test('a clock that was set back gives it no more time than was asked for', async () => {
+  const dir = await temporaryDirectory();
+  const first = await processOn(dir);
+  await first.jobs.begin(request());
+  await first.die();
+  first.clock.advance(-7_200_000);
+  const second = await processOn(dir, first.clock);
+  second.jobs.start();
+  await vi.waitFor(() => expect(second.requests).toHaveLength(1));
+  expect((second.requests[0]?.deadlineAt ?? 0) - (second.requests[0]?.startedAt ?? 0)).toBeCloseTo(60_000, 0);
+});
+
+test('a process that stops takes none in, and an end just before is saved', async () => {
+  const dir = await temporaryDirectory();
+  const first = await processOn(dir);
+  const { id } = await first.jobs.begin(request());
+  first.end('unchanged');
+  await waitFor(first, id);
+  await first.die();
+  await expect(first.jobs.begin(request())).rejects.toMatchObject({ code: 'overloaded' });
+  const second = await processOn(dir);
+  expect(await second.jobs.find(id)).toMatchObject({ end: { outcomes: [{ status: 'unchanged' }] } });
+  expect(second.requests).toEqual([]);
+});
+
+test('the same reload of the same try of a task is the same job while it runs', async () => {
+  const only = await processOn(await temporaryDirectory());
+  const airflow = { dag_id: 'd', dag_run_id: 'r', task_id: 't', try_number: '1' };
+  const by = (change: object, force = true) =>
+    only.jobs.begin(
+      request({ force, caller: { requestId: 'x', airflow: { ...airflow, ...change }, authorization: null } }),
+    );
+  const { id } = await by({});
+  expect((await by({})).id).toBe(id);
+  const others = [
+    await by({ try_number: '2' }),
+    await by({ map_index: '3' }),
+    await by({}, false),
+    await only.jobs.begin(request()),
+  ];
+  expect(new Set([id, ...others.map(job => job.id)]).size).toBe(5);
+  expect(only.requests).toHaveLength(5);
+  only.end();
+  await waitFor(only, id);
+  expect((await by({})).id).not.toBe(id);
+});
+
+test('what a job was never overwrites its end', async () => {
+  const dir = await temporaryDirectory();
+  const only = await processOn(dir);
+  only.end();
+  const begun = await Promise.all(Array.from({ length: 50 }, () => only.jobs.begin(request())));
+  await Promise.all(begun.map(({ id }) => waitFor(only, id)));
+  await only.die();
+  const texts = await Promise.all(
+    begun.map(({ id }) => readFile(join(dir, 'v1/state/jobs', `${id}.json`), 'utf8')),
+  );
+  expect(texts.filter(text => !text.includes('"loaded"'))).toEqual([]);
 });

@@ -52,7 +52,8 @@ export class Lease {
   async release(): Promise<void> {
     clearInterval(this.#timer);
     taken.delete(this.dir);
-    await rm(this.dir, { recursive: true, force: true });
+    // Somebody may still be writing there, who was not waited for.
+    await rm(this.dir, { recursive: true, force: true, maxRetries: 3 });
   }
 
   async #beat(): Promise<void> {
