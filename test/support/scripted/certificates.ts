@@ -27,7 +27,8 @@ export interface Certificates {
 
 export async function makeCertificates(): Promise<Certificates> {
   const dir = await mkdtemp(join(tmpdir(), 'sidecar-certificates-'));
-  await selfSigned(dir, 'authority', 'basicConstraints=critical,CA:TRUE');
+  // Python 3.13 wants an authority to say what its key is for, and what it signed to name the key.
+  await selfSigned(dir, 'authority', 'basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign');
   await Promise.all([
     signed(dir, 'good', HERE),
     selfSigned(dir, 'untrusted', HERE),
@@ -42,14 +43,14 @@ export async function makeCertificates(): Promise<Certificates> {
   return { authority: join(dir, 'authority.pem'), good, untrusted, otherHost, remove };
 }
 
-async function selfSigned(dir: string, name: string, extension: string): Promise<void> {
+async function selfSigned(dir: string, name: string, ...extensions: string[]): Promise<void> {
   const files = ['-keyout', `${name}.key`, '-out', `${name}.pem`];
-  const subject = ['-subj', `/CN=${name}`, '-addext', extension];
+  const subject = ['-subj', `/CN=${name}`, ...extensions.flatMap(extension => ['-addext', extension])];
   await run('openssl', ['req', '-x509', ...NEW_KEY, ...files, ...subject], { cwd: dir });
 }
 
 async function signed(dir: string, name: string, extension: string): Promise<void> {
-  await writeFile(join(dir, `${name}.ext`), `${extension}\n`);
+  await writeFile(join(dir, `${name}.ext`), `${extension}\nauthorityKeyIdentifier=keyid\n`);
   const files = ['-keyout', `${name}.key`, '-out', `${name}.csr`];
   await run('openssl', ['req', ...NEW_KEY, ...files, '-subj', `/CN=${name}`], { cwd: dir });
   const authority = ['-CA', 'authority.pem', '-CAkey', 'authority.key', '-set_serial', `0x${name.length}`];
