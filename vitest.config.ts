@@ -4,7 +4,7 @@ const E2E = 'test/e2e/**/*.test.ts';
 /** They are right or wrong, however slow the machine is; what the slow ones do is wait. */
 const CRASH = ['test/crash/**/*.test.ts', 'test/faults/scrub.test.ts', 'test/faults/slow.test.ts'];
 /** They hold the built sidecar to limits of milliseconds. */
-const TIMED = ['test/faults/**/*.test.ts'];
+const TIMED = ['test/faults/**/*.test.ts', 'test/clients/deadline.test.ts'];
 
 export default defineConfig({
   test: {
