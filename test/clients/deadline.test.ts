@@ -98,10 +98,7 @@ describe('within its deadline, from a sidecar that', () => {
         const answers = await askTwice(caller, server.url);
         expectFallback(answers, TOO_LATE, DEADLINE_S + GRACE_S, name);
         // What was given up has hung up, though the process lives on.
-        await until(2_000, async () => (server.connections() === 0 ? true : null));
-        await until(2_000, async () =>
-          (await caller.call({ function: 'threads' })).value === 0 ? true : null,
-        );
+        await untilLeft(caller, server);
         expect(await caller.end(), name).toBeLessThan(1_000);
       }),
     );
@@ -177,13 +174,18 @@ const FAILS: Readonly<Record<string, readonly [(socket: Socket) => void, RegExp]
   ],
 };
 
+/** Until the helper holds neither a connection nor a thread. */
+async function untilLeft(caller: Caller, server: { connections(): number }): Promise<void> {
+  await until(2_000, async () => (server.connections() === 0 ? true : null));
+  await until(2_000, async () => ((await caller.call({ function: 'threads' })).value === 0 ? true : null));
+}
+
 describe('at once, from a sidecar that', () => {
   test.for(Object.entries(FAILS))('%s', async ([, [act, why]]) => {
     const server = await oddServer(act);
     const caller = startCaller();
     expectFallback(await askTwice(caller, server.url), why, AT_ONCE_S);
-    await until(2_000, async () => (server.connections() === 0 ? true : null));
-    expect(await caller.call({ function: 'threads' })).toMatchObject({ value: 0 });
+    await untilLeft(caller, server);
   });
 
   test('is not there', async () => {
