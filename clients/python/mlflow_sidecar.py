@@ -117,7 +117,8 @@ def model_path(uri: str, *, deadline_s: float = 60.0, max_stale_s: Optional[floa
     While the sidecar does not answer it is the version that is already published; a line of the log warns of that.
 
     deadline_s: the whole call. The sidecar refuses more than its SIDECAR_RELOAD_DEADLINE_MAX_S, 600 unless set.
-    max_stale_s: a version that MLflow confirmed longer ago is not given. None: what the sidecar is set to, else 7 days.
+    max_stale_s: a version that MLflow confirmed longer ago is not given. None: what the sidecar is set to, and 7 days while
+    it does not answer.
     Raises ModelUnavailable, SidecarRefused, SidecarUnavailable, CacheNotMounted.
     """
     path, trouble = _path_now(_Call(), uri, deadline_s, max_stale_s)
@@ -197,7 +198,7 @@ class Watcher:
         try:
             return _path_now(self._call, self._uri, *self._limits)
         except Exception as error:
-            return None, _Trouble(type(error).__name__, str(error))
+            return None, _Trouble(f"{type(error).__name__} {getattr(error, 'code', '')}", str(error))
 
     def _tell(self, trouble: Optional[_Trouble]) -> None:
         """When it begins, turns into another or ends; not at each turn."""
@@ -249,7 +250,7 @@ def _path_now(
     if outcome["status"] != "stale":
         return path, None
     what = f"version {outcome['version']}, confirmed by MLflow {outcome['age_s']} s ago"
-    return path, _Trouble("stale", f"{warning['code']}: {warning['message']} The last good {what}, is given.")
+    return path, _Trouble(f"stale {warning['code']}", f"{warning['code']}: {warning['message']} The last good {what}, is given.")
 
 
 class _Answer(NamedTuple):
@@ -272,11 +273,12 @@ class _Call:
         self._cancelled = False
 
     def outcomes(self, fields: dict[str, Any], deadline_s: float, max_stale_s: Optional[float]) -> list[Outcome]:
-        ends_at = time.monotonic() + deadline_s
         if not 0 < deadline_s < float("inf"):
             raise ValueError(f"deadline_s={deadline_s} must be a number of seconds, more than 0.")
+        # The rest is for what is published.
+        ends_at = time.monotonic() + deadline_s - min(0.2, deadline_s / 10)
         # Less, so that the sidecar's own word that the time is up, and why, arrives in time.
-        asked = {**fields, "deadline_s": max(0.1, deadline_s - min(1.0, deadline_s / 10))}
+        asked = {**fields, "deadline_s": max(0.1, deadline_s - min(1.0, deadline_s / 5))}
         if max_stale_s is not None:
             asked["max_stale_s"] = max_stale_s
         url = _address()
@@ -301,7 +303,10 @@ class _Call:
 
     def _answer(self, url: SplitResult, headers: dict[str, str], body: bytes, ends_at: float) -> _Answer:
         arguments = (url, headers, body, ends_at)
-        threading.Thread(target=self._run, args=arguments, name="mlflow_sidecar", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=arguments, name="mlflow_sidecar", daemon=True).start()
+        except RuntimeError as error:
+            raise _NoAnswer(f"cannot be asked ({error})") from error
         try:
             end = self._end.get(timeout=max(0.0, ends_at - time.monotonic()))
         except BaseException:

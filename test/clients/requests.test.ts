@@ -33,7 +33,7 @@ describe('what it sends', () => {
     const options = { deadline_s: 2, max_stale_s: 3_600 };
     const second = await sent({ arguments: [URI], options }, { SIDECAR_TOKEN: ' t0ken\n' });
     expect(second.lines).toContain('Authorization: Bearer t0ken');
-    expect(second.fields).toEqual({ model_uris: [URI], deadline_s: 1.8, max_stale_s: 3_600 });
+    expect(second.fields).toEqual({ model_uris: [URI], deadline_s: 1.6, max_stale_s: 3_600 });
     const tiny = await sent({ function: 'reload', options: { deadline_s: 0.1 } }, {});
     expect(tiny.fields).toEqual({ deadline_s: 0.1, force: false });
   });

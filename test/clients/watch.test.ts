@@ -86,23 +86,30 @@ test('calls with the first directory and on each change; tells once that the sid
 test('calls again with a directory whose callback failed, until it returns', async () => {
   await sidecar();
   const watcher = watching();
-  const one = pathIn(await watcher.next());
+  // On a busy machine an answer may be late, and a line says so.
+  const next = async () => {
+    for (;;) {
+      const line = await watcher.next();
+      if (!('log' in line) || line.log.startsWith('ERROR')) return line;
+    }
+  };
+  const one = pathIn(await next());
   watcher.say('fail');
   upstream.models.setAlias('churn', 'champion', '2');
-  const two = pathIn(await watcher.next());
+  const two = pathIn(await next());
   expect(two).not.toBe(one);
   for (let turn = 0; turn < 3; turn += 1) {
-    expect(await watcher.next()).toEqual({
+    expect(await next()).toEqual({
       log: `ERROR ${URI}: the callback failed for ${two} and will be called again.`,
     });
-    expect(await watcher.next()).toEqual({ path: two });
+    expect(await next()).toEqual({ path: two });
   }
   watcher.say('work');
   // Some turns more: it must not be called any more by then.
   await delay(600);
   watcher.stop();
   const rest = [];
-  for (let line = await watcher.next(); !('stopped_s' in line); line = await watcher.next()) rest.push(line);
+  for (let line = await next(); !('stopped_s' in line); line = await next()) rest.push(line);
   const [calls, failures] = [rest.filter(line => pathIn(line) === two), rest.filter(line => 'log' in line)];
   expect(rest).toHaveLength(calls.length + failures.length);
   // The first of these lines is about the call before.

@@ -24,16 +24,16 @@ const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.
 const PredictedSchema = z.object({ predictions: z.array(z.string()), run_id: z.string(), path: z.string() });
 type Predicted = z.infer<typeof PredictedSchema>;
 
-/** The example on MLflow's own Python, as uvicorn serves it. */
+/** The example on MLflow's own Python, as uvicorn serves it; it also says how many models are alive. */
 async function startService(env: Readonly<Record<string, string>>): Promise<string> {
   const port = await freePort();
-  const args = ['-m', 'uvicorn', 'app:app', '--port', String(port), '--app-dir', at('examples/inference')];
+  const args = ['-m', 'uvicorn', 'inference_probe:app', '--port', String(port)];
   const cwd = await mkdtemp(join(tmpdir(), 'inference-'));
   const child = spawn(at('.cache/venv/mlflow-3.17.2/bin/python'), [...args, '--log-level', 'warning'], {
     cwd,
     env: {
       PATH: process.env['PATH'] ?? '',
-      PYTHONPATH: at('clients/python'),
+      PYTHONPATH: ['clients/python', 'examples/inference', 'test/support/python'].map(at).join(':'),
       PYTHONDONTWRITEBYTECODE: '1',
       MLFLOW_DISABLE_TELEMETRY: 'true',
       ...env,
@@ -149,6 +149,7 @@ test('the inference service answers every request from one version, while the al
   over.abort();
   await Promise.all(clients);
 
+  await until(5_000, async () => (await (await fetch(`${url}/alive`)).text()) === '1');
   expect(failures).toEqual([]);
   expect(answers.length).toBeGreaterThanOrEqual(1_000);
   expect(answers.filter(answer => !fits(answer))).toEqual([]);

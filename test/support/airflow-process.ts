@@ -101,7 +101,7 @@ function environment(): NodeJS.ProcessEnv {
     PATH: process.env['PATH'],
     HOME: process.env['HOME'],
     AIRFLOW__CORE__DAGS_FOLDER: join(EXAMPLES, 'dags'),
-    AIRFLOW__CORE__PLUGINS_FOLDER: join(EXAMPLES, 'plugins'),
+    AIRFLOW__CORE__PLUGINS_FOLDER: join(ROOT, 'clients', 'python'),
     AIRFLOW__CORE__LOAD_EXAMPLES: 'false',
     // Not beside the examples.
     PYTHONPYCACHEPREFIX: join(ROOT, '.cache', 'pycache'),

@@ -23,13 +23,17 @@ export interface Relay {
   readonly url: string;
   /** What a task sent that names itself in X-Airflow-Task-Id, in the order in which it was answered. */
   of(taskId: string): readonly Exchange[];
+  /** How many requests of a task have come, answered or not. */
+  begun(taskId: string): number;
   close(): Promise<void>;
 }
 
 /** Passes every request on to another HTTP server, as it is, and keeps an account. */
 export async function startRelay(target: string): Promise<Relay> {
   const exchanges: Exchange[] = [];
+  const begun: string[] = [];
   const server = createServer((req, res) => {
+    begun.push(taskOf(req.headers));
     pass(req, res, target).then(
       exchange => exchanges.push(exchange),
       () => res.destroy(),
@@ -41,7 +45,8 @@ export async function startRelay(target: string): Promise<Relay> {
   if (address === null || typeof address === 'string') throw new Error('The system gave no port.');
   return {
     url: `http://127.0.0.1:${address.port}`,
-    of: taskId => exchanges.filter(({ headers }) => headers['x-airflow-task-id'] === taskId),
+    of: taskId => exchanges.filter(({ headers }) => taskOf(headers) === taskId),
+    begun: taskId => begun.filter(each => each === taskId).length,
     async close() {
       const closed = once(server, 'close');
       server.close();
@@ -49,6 +54,10 @@ export async function startRelay(target: string): Promise<Relay> {
       await closed;
     },
   };
+}
+
+function taskOf(headers: IncomingHttpHeaders): string {
+  return String(headers['x-airflow-task-id']);
 }
 
 async function pass(req: IncomingMessage, res: ServerResponse, target: string): Promise<Exchange> {

@@ -10,7 +10,8 @@ import { atExit } from './at-exit.ts';
 export type { AirflowVersion };
 
 const DATABASE = 'airflow.db';
-const oneOfTwo = pLimit(2);
+/** Each is busy on one core for some ten seconds; what else it takes it waits. */
+const oneOfThree = pLimit(3);
 
 export interface DagRun extends Recorded {
   /** Of `airflow dags test`: 1 where the run failed. */
@@ -55,9 +56,9 @@ export class Airflow {
     this.#remove();
   }
 
-  /** Runs a DAG to its end. Of all runs at most two go on at once: each is busy on one core most of the time. */
+  /** Runs a DAG to its end. Of all runs at most three go on at once. */
   async run(dagId: string, options: RunOptions = {}): Promise<DagRun> {
-    return await oneOfTwo(() => this.#run(dagId, options));
+    return await oneOfThree(() => this.#run(dagId, options));
   }
 
   async #run(dagId: string, { conf = {}, env = {}, skip, parallelism }: RunOptions): Promise<DagRun> {

@@ -8,8 +8,10 @@ from airflow.providers.http.hooks.http import HttpHook
 
 try:
     from airflow.sdk import dag, task
+    from airflow.sdk.exceptions import AirflowTaskTimeout
 except ImportError:  # Airflow 2
     from airflow.decorators import dag, task
+    from airflow.exceptions import AirflowTaskTimeout
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +57,9 @@ def ml_model_training():
                     data={"model_uris": ",".join(params["model_uris"]), "deadline_s": 20},
                     timeout=25,
                 )
-        except Exception as error:
-            log.warning("⚠️ The model sidecar did not answer: %s", error)
+        # A client's timeout is for each read; what trickles is ended by Airflow, by what is no Exception.
+        except (Exception, AirflowTaskTimeout) as error:
+            log.warning("⚠️ The model sidecar did not answer: %r", error)
             return
         if not answer.ok:
             log.warning("⚠️ The model sidecar refused: HTTP %s %s", answer.status_code, answer.text[:1000])

@@ -19,11 +19,13 @@ HEADERS = {
     "X-Airflow-Run-Id": "{{ run_id }}",
     "X-Airflow-Task-Id": "{{ task.task_id }}",
     "X-Airflow-Try-Number": "{{ ti.try_number }}",
+    "X-Airflow-Map-Index": "{{ ti.map_index }}",
 }
 
 
 @dag(schedule=None, params={"model_uri": "models:/topic-classification/Production", "deadline_s": 600})
 def reload_async_sensor():
+    # Whichever worker waits: model_sidecar must name one sidecar for all, or each has one on the same cache.
     begin = HttpOperator(
         task_id="begin_reload",
         http_conn_id="model_sidecar",
@@ -47,6 +49,9 @@ def reload_async_sensor():
         response_check=lambda response: PokeReturnValue(True, response.json()),
         poke_interval=2,  # With mode="reschedule", which frees the worker's slot, rather 30 or more.
         timeout=660,
+        # The job outlives a restart of the sidecar, and its address is an XCom.
+        retries=3,
+        retry_delay=timedelta(seconds=10),
     )
 
     @task

@@ -1,6 +1,7 @@
 """Begins a reload in the background and waits for its end in the triggerer: one request, and no worker's slot taken."""
 
 import logging
+from datetime import timedelta
 
 from airflow.providers.http.operators.http import HttpOperator
 
@@ -16,6 +17,7 @@ HEADERS = {
     "X-Airflow-Run-Id": "{{ run_id }}",
     "X-Airflow-Task-Id": "{{ task.task_id }}",
     "X-Airflow-Try-Number": "{{ ti.try_number }}",
+    "X-Airflow-Map-Index": "{{ ti.map_index }}",
 }
 
 
@@ -42,6 +44,10 @@ def reload_deferrable():
         headers=HEADERS,
         extra_options={"timeout": 250},
         deferrable=True,
+        # A sidecar that is restarted says that the job goes on, or hangs up: it is asked again.
+        response_check=lambda response: response.json()["done"],
+        retries=3,
+        retry_delay=timedelta(seconds=10),
         response_filter=lambda response: response.json(),
     )
 

@@ -28,6 +28,7 @@ def reload_sync():
             "X-Airflow-Run-Id": "{{ run_id }}",
             "X-Airflow-Task-Id": "{{ task.task_id }}",
             "X-Airflow-Try-Number": "{{ ti.try_number }}",
+            "X-Airflow-Map-Index": "{{ ti.map_index }}",
         },
         log_response=True,
     )
