@@ -1,19 +1,12 @@
-import type { Caller } from '../domain/caller.ts';
 import type { ModelUri } from '../domain/model-uri.ts';
 import type { Outcome } from '../domain/outcome.ts';
+import type { ReloadRequest } from '../reload/api.ts';
 
-/** A reload whose caller does not wait for its end. Times in milliseconds. */
-export interface JobRequest {
+/** A reload whose caller does not wait for its end. */
+export interface JobRequest extends Omit<ReloadRequest, 'uri' | 'unwanted'> {
   readonly uris: readonly [ModelUri, ...ModelUri[]];
   /** Whether its answer is a list, even of one. */
   readonly isList: boolean;
-  readonly caller: Caller;
-  /** On the monotonic clock. */
-  readonly startedAt: number;
-  readonly deadlineAt: number;
-  readonly refreshWaitMs: number;
-  readonly maxStaleMs: number;
-  readonly force: boolean;
 }
 
 export interface Job {
