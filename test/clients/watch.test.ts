@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
+import { afterAll, afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { modelFiles, until, wrongFiles } from '../faults/harness.ts';
 import { freePort } from '../support/free-port.ts';
@@ -15,6 +15,7 @@ const URI = 'models:/churn@champion';
 
 let upstream: ScriptedMlflow;
 let cacheDir: string;
+const cacheDirs: string[] = [];
 let port: string;
 
 beforeEach(async () => {
@@ -23,12 +24,15 @@ beforeEach(async () => {
     upstream.addVersion({ name: 'churn', files: modelFiles(label) });
   upstream.models.setAlias('churn', 'champion', '1');
   cacheDir = await mkdtemp(join(tmpdir(), 'sidecar-watched-'));
+  cacheDirs.push(cacheDir);
   port = String(await freePort());
 });
 
-afterEach(async () => {
-  await upstream.close();
-  await rm(cacheDir, { recursive: true, force: true });
+afterEach(() => upstream.close());
+
+// Sidecars end after each test's own hooks, and what they write until then is theirs.
+afterAll(async () => {
+  for (const dir of cacheDirs) await rm(dir, { recursive: true, force: true });
 });
 
 async function sidecar(): Promise<RunningSidecar> {
