@@ -83,11 +83,8 @@ export class KeptJobs implements Jobs {
   async find(id: string): Promise<Job | null> {
     const own = this.#kept.get(id);
     if (own !== undefined) return viewOf(own.record);
-    if (!ID.test(id) || this.#kept.isGone(id)) return null;
-    const record = await this.#options.records.read(id);
-    if (record === UNKNOWN) throw refusal('The disk that jobs are kept on does not answer.');
-    if (record === null || this.#kept.isExpired(record)) return null;
-    const current = await this.#adopted(record);
+    const record = await this.#read(id);
+    const current = record === null ? null : await this.#adopted(record);
     return current === null ? null : viewOf(current);
   }
 
@@ -95,26 +92,28 @@ export class KeptJobs implements Jobs {
     const { clock } = this.#options;
     const until = clock.monotonic() + ms;
     for (;;) {
+      // It may be removed while it is looked for.
+      const before = this.#kept.get(id);
       const job = await this.find(id);
       const leftMs = until - clock.monotonic();
       if (job === null || job.end !== null || leftMs <= 0 || signal.aborted || this.#stopping) return job;
-      await this.#change(id, leftMs, signal);
+      await change(before ?? this.#kept.get(id), leftMs, signal);
     }
   }
 
   async remove(id: string): Promise<boolean> {
-    if ((await this.find(id)) === null) return false;
+    if (this.#kept.get(id) === undefined && (await this.#read(id)) === null) return false;
     await this.#kept.forget(id);
     return true;
   }
 
-  /** Until it may have changed, at most `ms` milliseconds or until `signal` aborts. */
-  async #change(id: string, ms: number, signal: AbortSignal): Promise<void> {
-    const own = this.#kept.get(id);
-    const changed = new AbortController();
-    const late = delay(own === undefined ? Math.min(ms, FOREIGN_POLL_MS) : ms, signal, changed.signal);
-    await Promise.race([own?.over.promise ?? late, late]).catch(() => undefined);
-    changed.abort();
+  /** The record of another process, of this registry. */
+  async #read(id: string): Promise<JobRecord | null> {
+    if (!ID.test(id) || this.#kept.isGone(id)) return null;
+    const record = await this.#options.records.read(id);
+    if (record === UNKNOWN) throw refusal('The disk that jobs are kept on does not answer.');
+    const isOther = record === null || record.scope !== this.#options.scope;
+    return isOther || this.#kept.isExpired(record) ? null : record;
   }
 
   #run(entry: Entry, caller: Caller, times: Times, refused: SidecarError | null = null): void {
@@ -140,9 +139,9 @@ export class KeptJobs implements Jobs {
     else if (entry.record === record) entry.isSaved = result === 'saved';
   }
 
-  /** What nobody works on any more is gone on with here. Null where it is gone, or not for this sidecar. */
+  /** What nobody works on any more is gone on with here. Null where it is gone. */
   async #adopted(record: JobRecord): Promise<JobRecord | null> {
-    const { records, scope } = this.#options;
+    const { records } = this.#options;
     if (record.end !== null || this.#stopping) return record;
     const isOverdue = this.#options.clock.now() / 1_000 > record.deadline_at + OVERDUE_S;
     const isOurs = record.process === records.process;
@@ -152,7 +151,7 @@ export class KeptJobs implements Jobs {
     // Our own that we do not know was removed a moment ago.
     if (isOurs || this.#kept.isGone(record.id)) return null;
     if (isAlive !== false && !isOverdue) return record;
-    return record.scope === scope ? await this.#resume(record) : null;
+    return await this.#resume(record);
   }
 
   async #resume(record: JobRecord): Promise<JobRecord> {
@@ -198,16 +197,25 @@ export class KeptJobs implements Jobs {
 
   /** Whether there is nothing left to look for in the record of another process. */
   async #isSettled(id: string): Promise<boolean> {
-    const { records } = this.#options;
+    const { records, scope } = this.#options;
     if (this.#kept.get(id) !== undefined || this.#kept.isGone(id)) return true;
     const record = await records.read(id);
     if (record === UNKNOWN) return false;
     if (record === null || this.#kept.isExpired(record)) await this.#kept.forget(id);
+    else if (record.scope !== scope) return true;
     // The ends that other processes left are limited together with our own.
     else if (record.end !== null) this.#kept.add(record, true);
     else return (await this.#adopted(record))?.process === records.process;
     return true;
   }
+}
+
+/** Until it may have changed, at most `ms` milliseconds or until `signal` aborts. */
+async function change(own: Entry | undefined, ms: number, signal: AbortSignal): Promise<void> {
+  const changed = new AbortController();
+  const late = delay(own === undefined ? Math.min(ms, FOREIGN_POLL_MS) : ms, signal, changed.signal);
+  await Promise.race([own?.over.promise ?? late, late]).catch(() => undefined);
+  changed.abort();
 }
 
 function refusal(message: string): SidecarError {

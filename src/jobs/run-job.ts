@@ -22,7 +22,7 @@ export async function runJob(
   refused: SidecarError | null,
 ): Promise<readonly [Outcome, ...Outcome[]]> {
   const ofJob = { ...caller, jobId: record.id };
-  events.emit({
+  events.emitSoon({
     type: 'job_begun',
     caller: ofJob,
     modelUris: record.model_uris,

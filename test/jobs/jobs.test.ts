@@ -291,6 +291,16 @@ describe('one that was removed', () => {
   });
 });
 
+test('one that a process left is removed without being begun again', async () => {
+  const dir = await temporaryDirectory();
+  const first = await processOn(dir);
+  const { id } = await first.jobs.begin(request());
+  await first.die();
+  const second = await processOn(dir);
+  expect(await second.jobs.remove(id)).toBe(true);
+  expect([second.requests, await second.jobs.find(id), await filesOf(dir)]).toEqual([[], null, []]);
+});
+
 describe('where the disk does not say', () => {
   const ID = '00000000-0000-4000-8000-000000000000';
 
@@ -350,6 +360,7 @@ test('one that is about another registry is not for this sidecar', async () => {
   const other = await processOn(dir, first.clock, 'another registry');
   other.jobs.start();
   expect(await other.jobs.find(id)).toBeNull();
+  expect(await other.jobs.remove(id)).toBe(false);
   await look();
   expect(other.requests).toEqual([]);
   expect(await (await processOn(dir, first.clock)).jobs.find(id)).toMatchObject({ id });
