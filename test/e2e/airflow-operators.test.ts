@@ -236,7 +236,13 @@ describe.concurrent('on Airflow 3.3.2', { timeout: LIMIT_MS }, () => {
       });
       expect([taskId, ...exchanges]).toEqual([taskId, { status: 200, authorization, ...sent }]);
       expect(reloadsOf(taskId, sidecar.logs())).toMatchObject([
-        { model_uri: VARIANT_URI, dag_id: 'http_variants', try_number: '1', map_index: '-1' },
+        {
+          model_uri: VARIANT_URI,
+          dag_id: 'http_variants',
+          dag_run_id: expect.stringMatching(/./),
+          try_number: '1',
+          map_index: '-1',
+        },
       ]);
     }
   });
