@@ -1,13 +1,12 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
-import type { EventBus } from '../domain/events.ts';
 import type { ManifestFile } from '../domain/manifest.ts';
 import { type FloorLimits, ProgressFloor, type Transfer } from '../policy/progress-floor.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
-import type { SingleFlight } from '../policy/single-flight.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 import { assertComplete } from './complete.ts';
-import { fetchLarge, type Growing, type LargeFile, type PartLimits, RESUMABLE_BYTES } from './large.ts';
-import { FILES_IN_WORK, type RunLimits } from './limits.ts';
+import type { Blob, FetchOptions } from './fetch-options.ts';
+import { fetchLarge, type LargeFile, RESUMABLE_BYTES } from './large.ts';
+import { FILES_IN_WORK } from './limits.ts';
 import { Changed } from './range.ts';
 import type { SmallFile } from './source.ts';
 import { type FetchInSlot, pastBreaker } from './trial.ts';
@@ -25,50 +24,15 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 /** A file up to this size is gathered in memory: one write, one sync, and no slot is held meanwhile. */
 const SMALL_BYTES = 256 * 1024;
 
-type Blob = Omit<ManifestFile, 'path'>;
-
-/** A large file on its way in: to be taken when it is whole, or left for the next try. */
-interface LargeIntake {
-  readonly growing: Growing;
-  take(): Promise<Blob>;
-  leave(): Promise<void>;
-}
-
-/** Where the files go. */
-interface Intake {
-  /** A small file that has come whole; it is written together with others. */
-  takeBytes(bytes: Uint8Array): Promise<Blob>;
-  /** A large one, with what an earlier try left of it unless `fresh`. */
-  partial(key: { readonly identity: string; readonly total: number }, fresh: boolean): Promise<LargeIntake>;
-  /**
-   * Takes a body in, whole or not at all.
-   * @param size what the listing says, in bytes; null where it says nothing
-   * @throws SidecarError `artifact_corrupt` where the body has another size
-   */
-  take(body: AsyncIterable<Uint8Array>, size: number | null): Promise<Blob>;
-  /** Also wants a file that another run took in. */
-  share(blob: Blob): void;
-}
-
-export interface FetchOptions extends RunLimits {
-  readonly intake: Intake;
-  readonly parts: PartLimits;
-  readonly floor: FloorLimits;
-  readonly events: EventBus;
-  /** A file that two runs want is fetched by one of them. */
-  readonly flight: SingleFlight<Blob>;
-  /** The id of the scope: what one credential fetches is not for another. */
-  readonly scope: string;
-  /** From nothing, and not together with a run that may go on with what is there. */
-  readonly force: boolean;
-}
-
 /** What the files of one run have in common. */
 interface FetchRun {
   readonly options: FetchOptions;
   readonly floor: ProgressFloor;
   readonly isOfMany: boolean;
 }
+
+/** With what it is called over all runs. */
+type KeyedFile = ListedFile & { readonly key: string };
 
 /**
  * Fetches every file, several at once; the first that fails for good ends the others.
@@ -103,14 +67,21 @@ export async function fetchAll(
 }
 
 async function fetchOne(file: ListedFile, run: FetchRun, call: Call): Promise<ManifestFile> {
-  const { options } = run;
-  const key = JSON.stringify([options.scope, options.force, file.source.root, file.path]);
-  const blob = await options.flight.joinOrRedo(key, call.signal, () => download(file, run, call));
-  options.intake.share(blob);
-  return { path: file.path, ...blob };
+  const { scope, force, flight, arrivals, follower, intake } = run.options;
+  const key = JSON.stringify([scope, force, file.source.root, file.path]);
+  const leave = arrivals.follow(key, file.path, follower);
+  try {
+    const blob = await flight.joinOrRedo(key, call.signal, () => download({ ...file, key }, run, call));
+    intake.share(blob);
+    const fetched = { path: file.path, ...blob };
+    follower.whole(fetched);
+    return fetched;
+  } finally {
+    leave();
+  }
 }
 
-async function download(file: ListedFile, run: FetchRun, call: Call): Promise<Blob> {
+async function download(file: KeyedFile, run: FetchRun, call: Call): Promise<Blob> {
   const { size } = file;
   const { bodies, intake, larges } = run.options;
   if (size !== null && size >= RESUMABLE_BYTES)
@@ -122,7 +93,7 @@ async function download(file: ListedFile, run: FetchRun, call: Call): Promise<Bl
   );
 }
 
-async function downloadStream(file: ListedFile, { options, floor }: FetchRun, call: Call): Promise<Blob> {
+async function downloadStream(file: KeyedFile, { options, floor }: FetchRun, call: Call): Promise<Blob> {
   return await inTries(file, options, call, async (signal, came) => {
     const opened = await file.source.open(file.path, { ...call, signal });
     try {
@@ -135,7 +106,7 @@ async function downloadStream(file: ListedFile, { options, floor }: FetchRun, ca
 }
 
 async function downloadSmall(
-  file: ListedFile & SmallFile,
+  file: KeyedFile & SmallFile,
   { options, floor }: FetchRun,
   call: Call,
 ): Promise<Uint8Array> {
@@ -167,24 +138,30 @@ async function downloadSmall(
 }
 
 async function inTries<T>(
-  file: ListedFile,
+  file: KeyedFile,
   options: FetchOptions,
   call: Call,
   work: FetchInSlot<T>,
 ): Promise<T> {
-  const { slots, floor } = options;
+  const { slots, floor, arrivals } = options;
   return await retry(FILE_PLAN, hooksFor(file, options, call), call.signal, signal =>
-    pastBreaker(slots, file.source.breaker, floor, signal, work),
+    pastBreaker(slots, file.source.breaker, floor, signal, async (until, came, giveBack) => {
+      const count = (bytes: number) => {
+        came(bytes);
+        arrivals.came(file.key);
+      };
+      return await work(until, count, giveBack);
+    }),
   );
 }
 
 async function downloadLarge(
-  listed: ListedFile,
+  listed: KeyedFile,
   size: number,
   { options, floor }: FetchRun,
   call: Call,
 ): Promise<Blob> {
-  const { intake, slots, parts, scope, force } = options;
+  const { intake, slots, parts, scope, force, arrivals } = options;
   const identity = JSON.stringify([scope, listed.source.root, listed.path]);
   const large = await intake.partial({ identity, total: size }, force);
   const hooks = hooksFor(listed, options, call);
@@ -196,6 +173,11 @@ async function downloadLarge(
     slots,
     floor,
     limits: options.floor,
+    came: () => {
+      // Not before: what an earlier try left may be of another content.
+      arrivals.grows(listed.key, large.followed);
+      arrivals.came(listed.key);
+    },
     retry: async (signal, work) =>
       await retry(
         FILE_PLAN,
@@ -211,6 +193,7 @@ async function downloadLarge(
     await retry(FILE_PLAN, restart, call.signal, signal => fetchLarge(file, { ...call, signal }));
     return await large.take();
   } catch (error) {
+    arrivals.grows(listed.key, null);
     await large.leave();
     throw error;
   }

@@ -50,6 +50,8 @@ export interface LargeFile {
   readonly slots: Slots;
   readonly floor: ProgressFloor;
   readonly limits: FloorLimits;
+  /** Told of each chunk: what is there is of the content that comes now. */
+  readonly came: () => void;
   /** Does it, and tries again what broke on the way. */
   readonly retry: (signal: AbortSignal, work: (signal: AbortSignal) => Promise<void>) => Promise<void>;
 }
@@ -170,7 +172,15 @@ async function opened(
 ): Promise<void> {
   const { listed, limits } = file;
   await pastBreaker(file.slots, listed.source.breaker, limits, call.signal, (signal, came) =>
-    openedInSlot(file, { ...call, signal }, wanted, found => use({ ...found, came })),
+    openedInSlot(file, { ...call, signal }, wanted, found =>
+      use({
+        ...found,
+        came: bytes => {
+          came(bytes);
+          file.came();
+        },
+      }),
+    ),
   );
 }
 

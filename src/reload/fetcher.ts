@@ -1,4 +1,6 @@
-import { type FetchOptions, fetchAll } from '../artifacts/fetch.ts';
+import { Arrivals } from '../artifacts/arrivals.ts';
+import { fetchAll } from '../artifacts/fetch.ts';
+import type { FetchOptions } from '../artifacts/fetch-options.ts';
 import { PARTS } from '../artifacts/large.ts';
 import { DownloadLimits } from '../artifacts/limits.ts';
 import { type SourceOptions, selectSource } from '../artifacts/select.ts';
@@ -17,9 +19,8 @@ import { SingleFlight } from '../policy/single-flight.ts';
 import type { Reservation } from '../store/collect/reservations.ts';
 import { Vanished } from '../store/disk/vanished.ts';
 import type { Intake } from '../store/intake/intake.ts';
-import type { FetchedRoot } from '../store/records/manifests.ts';
 import type { Store } from '../store/store.ts';
-
+import { type Arriving, ArrivingVersion, type Obtained } from './arriving.ts';
 import { PhaseTimer } from './phase-timer.ts';
 
 /** How long the fetch of one version may take, with or without callers. */
@@ -32,6 +33,8 @@ export interface Wanted {
   readonly scope: Scope;
   readonly root: ArtifactRoot;
   readonly authorization: string | null;
+  /** Another workspace than the configured one, as the scope has it. */
+  readonly workspace?: string | undefined;
   /** Fetch and verify again what is cached. */
   readonly force: boolean;
   readonly origin: Origin;
@@ -50,14 +53,12 @@ export interface Failures {
 
 interface Download {
   readonly failures: Failures;
+  readonly arriving: ArrivingVersion;
   readonly done: Promise<Obtained>;
 }
 
-export interface Obtained {
-  readonly fetched: FetchedRoot;
-  readonly source: 'mlflow' | 'cache';
-  readonly phases: Phases;
-}
+/** Who is told how a download goes. */
+type Told = Omit<Download, 'done'>;
 
 export interface FetcherOptions extends SourceOptions {
   readonly floor: FloorLimits;
@@ -71,6 +72,7 @@ export class Fetcher {
   readonly #options: FetcherOptions;
   readonly #downloads = new SharedWork<Obtained, Download>();
   readonly #blobs = new SingleFlight<Omit<ManifestFile, 'path'>>();
+  readonly #arrivals = new Arrivals();
   readonly #limits = new DownloadLimits();
 
   constructor(options: FetcherOptions) {
@@ -89,33 +91,56 @@ export class Fetcher {
 
   /** @param stopped when the run is not wanted any more */
   async obtain(store: Store, wanted: Wanted, stopped: AbortSignal): Promise<Obtained> {
-    const key = JSON.stringify([wanted.scope.id, wanted.root, wanted.force]);
-    const { work, wait } = this.#downloads.join(key, left => {
-      const failures: Failures = { last: null };
-      return { failures, done: this.#download(store, wanted, failures, left) };
-    });
+    const { work, wait } = this.#join(store, wanted);
     wanted.follow(work.failures);
     return await wait(stopped);
   }
 
-  async #download(store: Store, wanted: Wanted, failures: Failures, left: AbortSignal): Promise<Obtained> {
+  /** Joins the download of a version, or begins it; it goes on without whoever asked. */
+  arrive(store: Store, wanted: Wanted): Arriving {
+    // Whoever does not wait never leaves.
+    const { work } = this.#join(store, wanted);
+    wanted.follow(work.failures);
+    return work.arriving;
+  }
+
+  #join(store: Store, wanted: Wanted) {
+    const key = JSON.stringify([wanted.scope.id, wanted.root, wanted.force]);
+    return this.#downloads.join(key, left => {
+      const failures: Failures = { last: null };
+      const arriving = new ArrivingVersion(store.layout, this.#options.clock, failures);
+      const done = this.#download(store, wanted, { failures, arriving }, left);
+      done.then(
+        obtained => arriving.arrived(obtained),
+        (error: unknown) => arriving.failed(error),
+      );
+      return { failures, arriving, done };
+    });
+  }
+
+  async #download(store: Store, wanted: Wanted, told: Told, left: AbortSignal): Promise<Obtained> {
     const found = wanted.force ? null : await store.find(wanted.scope, wanted.root);
     if (found !== null) return { fetched: found, source: 'cache', phases: {} };
-    return await this.#fetch(store, wanted, failures, left).catch((error: unknown) => {
-      if (error instanceof Vanished) return this.#fetch(store, wanted, failures, left);
+    return await this.#fetch(store, wanted, told, left).catch((error: unknown) => {
+      if (error instanceof Vanished) return this.#fetch(store, wanted, told, left);
       throw error;
     });
   }
 
-  async #fetch(store: Store, wanted: Wanted, failures: Failures, left: AbortSignal): Promise<Obtained> {
+  async #fetch(
+    store: Store,
+    wanted: Wanted,
+    { failures, arriving }: Told,
+    left: AbortSignal,
+  ): Promise<Obtained> {
     const intake = await store.intake();
     const limit = new RunLimit(this.#options.clock, [this.#options.stop, left]);
     const timer = new PhaseTimer(this.#options.clock);
-    const { authorization, origin } = wanted;
+    const { authorization, workspace, origin } = wanted;
     const onTryFailed = (error: SidecarError) => {
       failures.last = error;
     };
-    const call = { signal: limit.signal, authorization, origin, onTryFailed };
+    const call = { signal: limit.signal, authorization, workspace, origin, onTryFailed };
     let room: Promise<Reservation> | null = null;
     try {
       timer.begin('list');
@@ -123,14 +148,22 @@ export class Fetcher {
         wanted.root.map(root => selectSource(root, this.#options)),
         call,
       );
+      arriving.lists(files, intake);
       const bytes = files.reduce((sum, file) => sum + (file.size ?? 0), 0);
       limit.extendFor(bytes);
       timer.begin('fetch');
       room = store.reserve(bytes);
       const share = this.#limits.forRun();
       const within = withinRoom(intake, await untilAborted(room, limit.signal));
-      const shared = { ...this.#options, ...share, parts: PARTS, flight: this.#blobs, intake: within };
-      const fetched = await fetchAll(files, { ...shared, scope: wanted.scope.id, force: wanted.force }, call);
+      const shared = {
+        ...this.#options,
+        ...share,
+        parts: PARTS,
+        flight: this.#blobs,
+        arrivals: this.#arrivals,
+      };
+      const own = { intake: within, follower: arriving, scope: wanted.scope.id, force: wanted.force };
+      const fetched = await fetchAll(files, { ...shared, ...own }, call);
       timer.begin('publish');
       const manifest = manifestOf(fetched);
       wanted.brought({ files: manifest.files.length, bytes: manifest.bytes });

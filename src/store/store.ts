@@ -19,10 +19,10 @@ import { Blobs } from './intake/blobs.ts';
 import { type Intake, Staging } from './intake/intake.ts';
 import { Partials } from './intake/partials.ts';
 import { Snapshots } from './intake/snapshots.ts';
-import { JobTexts } from './records/job-texts.ts';
 import { type FetchedRoot, Manifests } from './records/manifests.ts';
 import { recoverRefs } from './records/recover.ts';
 import { Refs } from './records/refs.ts';
+import { Texts } from './records/texts.ts';
 import { Usage } from './records/usage.ts';
 import { Quarantine } from './verify/quarantine.ts';
 import { type Quarantined, Repair } from './verify/repair.ts';
@@ -47,7 +47,9 @@ export class Store {
   /** Beginnings of large files, for the next try. */
   readonly partials: Partials;
   /** Of asynchronous reloads. */
-  readonly jobs: JobTexts;
+  readonly jobs: Texts;
+  /** What MLflow last said, for when it does not. */
+  readonly answers: Texts;
   readonly #lease: Lease | null;
   readonly #sweeper: NodeJS.Timeout;
   readonly #staging: Staging;
@@ -79,7 +81,8 @@ export class Store {
     const sweep = unlessRunning(() => sweepLitter(layout, clock.now()));
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
     this.partials = new Partials(layout, tmp);
-    this.jobs = new JobTexts(layout.jobs, tmp, access.problem);
+    this.jobs = new Texts(layout.jobs, tmp, access.problem);
+    this.answers = new Texts(layout.answers, tmp, access.problem);
     this.#staging = new Staging(new Blobs(layout, tmp), this.partials);
     this.#usage = new Usage(layout, clock);
     const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
@@ -156,6 +159,11 @@ export class Store {
     // First noted, then looked at: whoever collects looks at the note before it removes anything.
     await this.#usage.found(found.snapshot);
     return (await this.hasSnapshot(found.snapshot)) ? found : null;
+  }
+
+  /** Its files were changed where it came from: it is fetched anew when it is wanted next. What is published stays. */
+  async forget(scope: Scope, root: ArtifactRoot): Promise<void> {
+    if (this.problem === null) await this.#manifests.remove(scope, root);
   }
 
   /** For the files of one version; to be closed. Whatever somebody removed from the cache meanwhile is made again. */

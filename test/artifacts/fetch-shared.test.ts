@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { Arrivals } from '../../src/artifacts/arrivals.ts';
 import { fetchAll } from '../../src/artifacts/fetch.ts';
 import { SidecarError } from '../../src/domain/errors.ts';
+import type { ManifestFile } from '../../src/domain/manifest.ts';
 import { SingleFlight } from '../../src/policy/single-flight.ts';
 import { call } from '../upstream/support.ts';
 import { chunks, fetchOptions, listedFiles, Scripted } from './support.ts';
@@ -37,6 +39,27 @@ describe('a file that two runs want', () => {
     });
     await Promise.all(runs);
     expect(shared.toSorted()).toEqual(['one 7', 'two 7']);
+    expect(source.opened).toEqual(['MLmodel']);
+  });
+
+  test('is followed by both', async () => {
+    const told: string[] = [];
+    const source = new Scripted({}, async function* () {
+      await sleep(5);
+      yield* chunks('MLm', 'odel');
+    });
+    const shared = { flight: fetchOptions().flight, arrivals: new Arrivals() };
+    const runs = ['one', 'two'].map(run => {
+      const follower = {
+        came: () => void told.push(`${run} came`),
+        grows: () => undefined,
+        whole: ({ path, size }: ManifestFile) => void told.push(`${run} ${path} ${size}`),
+      };
+      return fetchAll(listedFiles(source, ['MLmodel']), fetchOptions({ ...shared, follower }), call());
+    });
+    await Promise.all(runs);
+    expect(told.slice(0, 4)).toEqual(['one came', 'two came', 'one came', 'two came']);
+    expect(told.slice(4).toSorted()).toEqual(['one MLmodel 7', 'two MLmodel 7']);
     expect(source.opened).toEqual(['MLmodel']);
   });
 

@@ -110,6 +110,7 @@ export async function drive(store: Store, source: MlflowArtifacts, spec: Drive):
     slots: new FairLimit(16).forRun(),
     floor,
     limits,
+    came: () => undefined,
     retry: async (signal, work) => await thrice(signal, work, error => !(error instanceof Changed)),
   };
   const asks = { ...call(), signal: spec.signal ?? new AbortController().signal };

@@ -3,7 +3,8 @@ import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import type { FetchOptions } from '../../src/artifacts/fetch.ts';
+import { Arrivals } from '../../src/artifacts/arrivals.ts';
+import type { FetchOptions } from '../../src/artifacts/fetch-options.ts';
 import { PARTS } from '../../src/artifacts/large.ts';
 import { DownloadLimits } from '../../src/artifacts/limits.ts';
 import type { ArtifactSource, Entry, Progress, SmallFile } from '../../src/artifacts/source.ts';
@@ -98,6 +99,8 @@ export function fetchOptions(change: Partial<FetchOptions> = {}): FetchOptions {
     floor: { bytesPerSecond: 1, windowS: 30 },
     events: new EventBus(),
     flight: new SingleFlight(),
+    arrivals: new Arrivals(),
+    follower: { came: () => undefined, grows: () => undefined, whole: () => undefined },
     scope: 'own',
     force: false,
     ...change,

@@ -8,6 +8,7 @@
  *   state/used/<id>              its time says when the snapshot was last found, or superseded
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
  *   state/jobs/<id>.json         asynchronous reloads, for a day after their end
+ *   state/answers/<key>.json     what MLflow last said of models and runs, for clients that ask while it is down
  *   state/quarantine/<sha256>    damaged blobs, and by their id damaged snapshots, for whoever wants to look at them
  *   state/partial/<key>/         the beginning of a large file whose download broke off: `data`, and `info.json` with how
  *                                much of it is on the disk, its hash, the ETag and the whole size; 24 h at most
@@ -30,6 +31,7 @@ export class Layout {
   readonly used: string;
   readonly scopes: string;
   readonly jobs: string;
+  readonly answers: string;
   readonly quarantine: string;
   readonly partials: string;
   readonly tmp: string;
@@ -44,6 +46,7 @@ export class Layout {
     this.used = join(this.root, 'state', 'used');
     this.scopes = join(this.root, 'state', 'scopes');
     this.jobs = join(this.root, 'state', 'jobs');
+    this.answers = join(this.root, 'state', 'answers');
     this.quarantine = join(this.root, 'state', 'quarantine');
     this.partials = join(this.root, 'state', 'partial');
     this.tmp = join(this.root, 'tmp');
@@ -55,8 +58,8 @@ export class Layout {
   }
 
   get private(): readonly string[] {
-    const { manifests, used, scopes, jobs, partials, quarantine, tmp } = this;
-    return [join(this.root, 'state'), manifests, used, scopes, jobs, partials, quarantine, tmp];
+    const { manifests, used, scopes, jobs, answers, partials, quarantine, tmp } = this;
+    return [join(this.root, 'state'), manifests, used, scopes, jobs, answers, partials, quarantine, tmp];
   }
 
   blob(sha256: string): string {

@@ -8,7 +8,7 @@ import { SingleFlight } from '../../policy/single-flight.ts';
 import { isAbsent, makeUnsynced, temporaryName } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
 import { GrowingFile } from './growing-file.ts';
-import type { PartialFile } from './partials.ts';
+import type { PartialFile } from './partial-file.ts';
 import { hasSize, writeSmallFiles } from './small-files.ts';
 
 export type BlobInfo = Omit<ManifestFile, 'path'>;
@@ -69,6 +69,11 @@ export class Blobs {
       await rm(path, { force: true });
       throw error;
     }
+  }
+
+  /** Where a content is once it is a blob. */
+  path(sha256: string): string {
+    return this.#layout.blob(sha256);
   }
 
   /** Another name for a blob, of this process: none that has one is collected. Null where there is no blob, or no links. */

@@ -27,6 +27,7 @@ export interface Mark {
 export class GrowingFile {
   readonly #handle: FileHandle;
   readonly #onCheckpoint: ((mark: Mark) => Promise<void>) | null;
+  readonly #onGrowth: () => void;
   /** Where stretches begin, and up to where they are written. */
   readonly #ahead = new Map<number, number>();
   #hash = createHash('sha256');
@@ -37,10 +38,18 @@ export class GrowingFile {
   #checkpoint: Promise<void> = Promise.resolve();
   #failure: unknown = null;
 
-  /** @param onCheckpoint told of what is on the disk by now */
-  constructor(handle: FileHandle, onCheckpoint: ((mark: Mark) => Promise<void>) | null) {
+  /**
+   * @param onCheckpoint told of what is on the disk by now
+   * @param onGrowth told that `bytes` has moved on
+   */
+  constructor(
+    handle: FileHandle,
+    onCheckpoint: ((mark: Mark) => Promise<void>) | null,
+    onGrowth: () => void = () => undefined,
+  ) {
     this.#handle = handle;
     this.#onCheckpoint = onCheckpoint;
+    this.#onGrowth = onGrowth;
   }
 
   /** Without a gap from the first byte on. */
@@ -107,8 +116,7 @@ export class GrowingFile {
     if (bytes.byteLength === 0) return;
     await writeFully(this.#handle, bytes, at);
     if (at === this.#hashed && this.#hashing === null) {
-      this.#hash.update(bytes);
-      this.#hashed += bytes.byteLength;
+      this.#grow(bytes);
     } else this.#ahead.set(start, at + bytes.byteLength);
     this.#goOn();
   }
@@ -134,6 +142,12 @@ export class GrowingFile {
       });
   }
 
+  #grow(bytes: Uint8Array): void {
+    this.#hash.update(bytes);
+    this.#hashed += bytes.byteLength;
+    this.#onGrowth();
+  }
+
   #mark(): Mark {
     return { bytes: this.#hashed, sha256: this.#hash.copy().digest('hex') };
   }
@@ -145,8 +159,7 @@ export class GrowingFile {
       const length = Math.min(READ_BYTES, end - this.#hashed);
       const { bytesRead } = await this.#handle.read(buffer, 0, length, this.#hashed);
       if (bytesRead === 0) throw new Error('A file in work was cut short by somebody else.');
-      this.#hash.update(buffer.subarray(0, bytesRead));
-      this.#hashed += bytesRead;
+      this.#grow(buffer.subarray(0, bytesRead));
     }
   }
 

@@ -4,6 +4,7 @@ import { SingleFlight } from '../../policy/single-flight.ts';
 import { forEach } from '../disk/bulk.ts';
 import type { BlobInfo, Blobs, StagedBlob } from './blobs.ts';
 import type { PartialKey, Partials } from './partials.ts';
+import { readTaken } from './piece-reader.ts';
 
 /** Small files are written together, so many or so many bytes at once. */
 const BATCH_FILES = 64;
@@ -73,6 +74,13 @@ export class Staging {
     this.#small.push(wanted);
     this.#smallBytes += bytes.byteLength;
     while (this.#small.length >= BATCH_FILES || this.#smallBytes >= BATCH_BYTES) await this.#writeSmall();
+  }
+
+  /** In memory, or where it is on the disk: it moves from the one place to the next. */
+  placesOf(sha256: string): Uint8Array | readonly string[] {
+    const at = this.#wanted.get(sha256)?.at;
+    if (at instanceof Uint8Array) return at;
+    return [...(at === undefined ? [] : [at.path]), this.blobs.path(sha256)];
   }
 
   want(sha256: string, intake: Intake): void {
@@ -179,6 +187,7 @@ export class Intake {
     const growing = await this.#staging.partials.take(key, fresh);
     return {
       growing,
+      followed: growing.followed,
       take: async () => await this.#keep(await this.#staging.blobs.stagePartial(growing)),
       leave: async () => await growing.leave(),
     };
@@ -195,6 +204,16 @@ export class Intake {
   /** Also wants a file that another intake took in. */
   share({ sha256 }: BlobInfo): void {
     this.#staging.want(sha256, this);
+  }
+
+  /**
+   * A part of a file that was taken in, wherever it is by now; a piece is valid until the next one is asked for.
+   * @param to exclusive; the end of the file where null
+   * @throws Vanished where it is nowhere, as after a download that failed
+   */
+  read(blob: BlobInfo, from: number, to: number | null, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    const end = Math.min(to ?? blob.size, blob.size);
+    return readTaken(() => this.#staging.placesOf(blob.sha256), from, end, signal);
   }
 
   async commit(blobs: readonly BlobInfo[]): Promise<void> {

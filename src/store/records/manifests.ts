@@ -1,4 +1,4 @@
-import { unlink } from 'node:fs/promises';
+import { rm, unlink } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Manifest } from '../../domain/manifest.ts';
 import type { Scope } from '../../domain/scope.ts';
@@ -49,6 +49,10 @@ export class Manifests {
 
   async save(scope: Scope, root: ArtifactRoot, fetched: FetchedRoot): Promise<void> {
     await this.saveAt(this.#layout.manifest(scope, root), fetched);
+  }
+
+  async remove(scope: Scope, root: ArtifactRoot): Promise<void> {
+    await rm(this.#layout.manifest(scope, root), { force: true });
   }
 
   async saveAt(path: string, fetched: FetchedRoot): Promise<void> {

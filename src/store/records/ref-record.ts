@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { formatModelUri, type ModelUri, parseModelUri } from '../../domain/model-uri.ts';
-import type { ModelVersion } from '../../domain/version.ts';
+import type { ArtifactRoot, ModelVersion } from '../../domain/version.ts';
 
 /** What readers get: one version and its snapshot. */
 export interface Published {
@@ -9,6 +9,8 @@ export interface Published {
   readonly digest: string;
   readonly files: number;
   readonly bytes: number;
+  /** Where it was fetched from. */
+  readonly root?: ArtifactRoot | undefined;
 }
 
 /**
@@ -59,6 +61,7 @@ const StoredRef = z.object({
       digest: z.string(),
       files: z.number(),
       bytes: z.number(),
+      root: z.tuple([z.string()], z.string()).optional(),
     })
     .nullable(),
   previous: SnapshotId.nullable().default(null),

@@ -30,6 +30,7 @@ export class Refs {
   readonly #turns = new Turns();
   readonly #unsaved = new Set<string>();
   readonly withdrawn = new Withdrawn();
+  #lastOrder = 0;
   readonly #saves = new BackgroundSaves();
 
   /** @param readOnly why nothing can be written; null where it can */
@@ -44,6 +45,11 @@ export class Refs {
     this.#readOnly = readOnly;
     this.#onWriteError = onWriteError;
     this.#usage = usage;
+  }
+
+  /** For a question that is about to be asked: its answer is newer than those of all before it. */
+  nextOrder(): number {
+    return ++this.#lastOrder;
   }
 
   /** Takes over what recovery found on the disk. */

@@ -5,8 +5,8 @@ import { ifAbsent, readIfThere, writeFileDurably } from '../disk/durable.ts';
 
 const SUFFIX = '.json';
 
-/** What is kept of asynchronous reloads, one text each. Whoever reads them knows what they mean. */
-export class JobTexts {
+/** Texts that are kept by name. Whoever reads them knows what they mean. */
+export class Texts {
   /** This process, as no other is called; empty where nothing can be written. */
   readonly process: string;
   readonly #dir: string;
