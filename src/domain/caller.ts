@@ -5,6 +5,8 @@ export interface Caller {
   readonly airflow: Readonly<Record<string, string>>;
   /** The caller's own `Authorization` for MLflow; null where the sidecar asks with its own credential. */
   readonly authorization: string | null;
+  /** MLflow's workspace that the caller names; without one it is the configured one. */
+  readonly workspace?: string;
   /** Of the asynchronous reload that it is. */
   readonly jobId?: string;
 }

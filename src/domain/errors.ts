@@ -17,6 +17,7 @@ export const HTTP_STATUS_BY_CODE = {
   method_not_allowed: 405,
   too_large: 413,
   unsupported_media_type: 415,
+  not_implemented: 501,
   internal: 500,
   mlflow_error: 502,
   access_denied: 502,

@@ -1,4 +1,5 @@
 import type { Caller } from './caller.ts';
+import type { ErrorCode } from './errors.ts';
 import type { BreakerState, Outcome } from './outcome.ts';
 
 /** Milliseconds that each phase of a run took; absent where it did not come to that. */
@@ -21,6 +22,13 @@ export interface Origin {
   readonly modelUri: string;
   readonly caller: Caller;
 }
+
+/**
+ * Where an answer to MLflow's clients came from: MLflow, what was kept of it, the store, a download on its way there, or from MLflow
+ * past all of them.
+ */
+export const PROXY_SOURCES = ['mlflow', 'kept', 'store', 'download', 'passed'] as const;
+export type ProxySource = (typeof PROXY_SOURCES)[number];
 
 /** What happens in the house, for those who watch it. Rooms emit; telemetry subscribes. */
 export type SidecarEvent =
@@ -64,6 +72,22 @@ export type SidecarEvent =
       readonly modelUris: readonly string[];
       /** Whether it was begun by a process that has ended. */
       readonly isResumed: boolean;
+    }
+  | {
+      /** A client of MLflow's has its answer. */
+      readonly type: 'proxied';
+      readonly caller: Caller;
+      readonly what: string;
+      /** Where it came from. */
+      readonly source: ProxySource;
+      /** Why MLflow was not waited for; null where it is not stale. */
+      readonly stale: ErrorCode | null;
+    }
+  | {
+      /** A version came into the store since a client of MLflow's loads it. */
+      readonly type: 'version_brought';
+      readonly origin: Origin;
+      readonly fetched: Fetched;
     }
   | {
       readonly type: 'try_failed';

@@ -1,3 +1,9 @@
+/** Whether some text that begins with `prefix` fits the pattern. */
+export function mayMatch(pattern: string, prefix: string): boolean {
+  const [head = '', ...parts] = pattern.split('*');
+  return head.startsWith(prefix) || (parts.length > 0 && prefix.startsWith(head));
+}
+
 /**
  * Whether the whole text fits the pattern, in which `*` stands for any run of characters (also none, also `/`)
  * and everything else for itself. The parts between the stars are looked for from left to right, once: a pattern

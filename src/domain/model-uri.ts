@@ -37,6 +37,15 @@ export function parseModelUri(text: string): ModelUri {
   throw bad(text, 'is not a model URI');
 }
 
+/** The same; null where the text is no model URI. */
+export function modelUriIn(text: string): ModelUri | null {
+  try {
+    return parseModelUri(text);
+  } catch {
+    return null;
+  }
+}
+
 function parseRun(text: string): ModelUri {
   const [runId = '', ...segments] = text.slice('runs:/'.length).split('/');
   if (!RUN_ID.test(runId)) throw bad(text, 'has no run id');

@@ -47,6 +47,7 @@ export const RunAnswer = z.object({
       run_id: Text,
       experiment_id: Text,
       artifact_uri: Text.min(1),
+      status: OptionalText,
       start_time: Milliseconds.nullish(),
     }),
   }),

@@ -3,6 +3,7 @@ import type { EventBus } from '../domain/events.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import { Places } from '../policy/places.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
+import { Refusal } from '../upstream/failure.ts';
 import type { HealthProbe } from '../upstream/health.ts';
 import { type JsonAnswer, readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
@@ -21,11 +22,21 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'mlflow_error',
 ]);
 
-/** One question to the registry, as a path below `/api/2.0/mlflow/`. */
+const NOT_THERE: JsonAnswer = notThere('not found (MLflow has it from version 3 on)');
+
+function notThere(message: string): JsonAnswer {
+  const body = { error_code: 'ENDPOINT_NOT_FOUND', message };
+  return { status: 404, body, text: JSON.stringify(body), message };
+}
+
+/** One question to MLflow, as a path below `/api/2.0/mlflow/` or another part of its API. */
 export interface Question {
   readonly path: string;
-  readonly query?: Readonly<Record<string, string>>;
+  readonly below?: '3.0/mlflow' | '2.0/mlflow-artifacts';
+  readonly query?: Readonly<Record<string, string>> | readonly (readonly [string, string])[];
   readonly body?: unknown;
+  /** Of its answer, where that may be larger than a page of a hundred models. */
+  readonly maxBytes?: number;
   /** An endpoint that older servers do not have: any 404 is an answer. */
   readonly sinceMlflow3?: true;
 }
@@ -88,7 +99,8 @@ export class RegistryClient {
   /** With what MLflow's health says about it. */
   #explained(error: unknown): never {
     const words = this.#options.health?.words() ?? '';
-    if (!(error instanceof SidecarError) || !TRANSIENT.has(error.code) || words === '') throw error;
+    const isPlain = error instanceof SidecarError && !(error instanceof Refusal);
+    if (!isPlain || !TRANSIENT.has(error.code) || words === '') throw error;
     const { code, message, hint, retryAfterS } = error;
     throw new SidecarError(code, message + words, {
       hint: hint ?? undefined,
@@ -105,14 +117,17 @@ export class RegistryClient {
     const response = await this.#options.client.send(what, this.#request(question), call);
     if (question.sinceMlflow3 && response.statusCode === 404) {
       response.body.close();
-      return { status: 404, body: {}, message: 'not found (MLflow has logged models from version 3 on)' };
+      return NOT_THERE;
     }
-    return await readJson(what, response, ANSWER_LIMIT, call.signal);
+    const limit = { ...ANSWER_LIMIT, maxBytes: question.maxBytes ?? ANSWER_LIMIT.maxBytes };
+    return await readJson(what, response, limit, call.signal);
   }
 
   #request(question: Question): { url: URL; method: 'GET' | 'POST'; body?: string } {
-    const url = new URL(`${this.#options.baseUri}/api/2.0/mlflow/${question.path}`);
-    for (const [key, value] of Object.entries(question.query ?? {})) url.searchParams.set(key, value);
+    const url = new URL(`${this.#options.baseUri}/api/${question.below ?? '2.0/mlflow'}/${question.path}`);
+    const { query = {} } = question;
+    const pairs = Array.isArray(query) ? query : Object.entries(query);
+    for (const [key, value] of pairs) url.searchParams.append(key, value);
     if (question.body === undefined) return { url, method: 'GET' };
     return { url, method: 'POST', body: JSON.stringify(question.body) };
   }
@@ -121,7 +136,7 @@ export class RegistryClient {
     return {
       breaker: this.#options.breaker,
       isNeutral: ({ status }: JsonAnswer) => status >= 400,
-      isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
+      isTransient: (error: SidecarError) => TRANSIENT.has(error.code) && !(error instanceof Refusal),
       timeoutError: (ms: number) =>
         new SidecarError('mlflow_timeout', `${this.#who} did not answer within ${ms / 1_000} s.`),
       onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) => {

@@ -50,6 +50,14 @@ export class Registry {
     return await this.#locate(version, call, MAX_HOPS);
   }
 
+  /**
+   * Where the artifacts of an address are that MLflow gave for a version: it may name another model, or a run.
+   * @throws SidecarError as `locate`
+   */
+  async follow(artifactUri: string, call: RegistryCall): Promise<ArtifactRoot> {
+    return await this.#follow(artifactUri, call, MAX_HOPS);
+  }
+
   async #locate(version: ModelVersion, call: RegistryCall, hops: number): Promise<ArtifactRoot> {
     const { name, version: number } = version;
     if (name === null || number === null)

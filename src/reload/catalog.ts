@@ -3,7 +3,7 @@ import type { Clock } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri, refKey } from '../domain/model-uri.ts';
 import type { Outcome } from '../domain/outcome.ts';
-import { type Scope, scopeOf } from '../domain/scope.ts';
+import { type Scope, scopeOfCaller } from '../domain/scope.ts';
 import type { Cache } from '../store/cache.ts';
 import type { Ref } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
@@ -93,7 +93,7 @@ export class CachedModels implements Catalog {
   }
 
   #scope(caller: Caller): Scope {
-    return scopeOf(this.#options.registryUri, this.#options.workspace, caller.authorization);
+    return scopeOfCaller(this.#options, caller);
   }
 
   #remember(scope: Scope, outcome: Outcome): void {

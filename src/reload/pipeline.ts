@@ -47,7 +47,6 @@ export interface PipelineOptions {
 /** What a run does: resolve → have it? → fetch → publish. */
 export class Pipeline {
   readonly #options: PipelineOptions;
-  #lastOrder = 0;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
@@ -82,7 +81,7 @@ export class Pipeline {
 
   async #work(store: Store, task: Task, progress: RunProgress): Promise<RunResult> {
     const { wish } = task;
-    const order = ++this.#lastOrder;
+    const order = store.refs.nextOrder();
     const call = this.#call(task, progress);
     const shown = askShown(store, wish);
     const resolution = await this.#resolve(store, wish, call, progress);
@@ -149,6 +148,7 @@ export class Pipeline {
     progress.needs(fetcher.breakersOf(artifacts));
     const wanted = {
       ...wish,
+      workspace: wish.caller.workspace,
       root: artifacts,
       origin,
       took: (phases: Phases) => progress.took(phases),
@@ -160,7 +160,7 @@ export class Pipeline {
       progress.took(phases);
       const { snapshot, manifest } = fetched;
       const { digest, bytes, files } = manifest;
-      const published = { version, snapshot, digest, files: files.length, bytes };
+      const published = { version, snapshot, digest, files: files.length, bytes, root: artifacts };
       await store.refs.publish(wish.scope, wish.uri, published, order, clock.now());
       return { status: 'loaded', source } as const;
     };
@@ -185,6 +185,7 @@ export class Pipeline {
     return {
       signal,
       authorization: wish.authorization,
+      workspace: wish.caller.workspace,
       origin,
       onAsk: breaker => progress.needs([breaker]),
       onTry: attempt => {

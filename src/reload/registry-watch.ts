@@ -5,6 +5,9 @@ import type { RegistryHealth } from './api.ts';
 /** For how long a registry that missed its wait is asked in the background only. */
 const SLOW_MS = 10_000;
 
+/** A healthy MLflow takes 5 to 45 ms; a caller that waits for less than this says nothing about it. */
+export const TELLING_WAIT_MS = 100;
+
 /** What is known of the registry's health, from what it answered; it is never asked for this. */
 export class RegistryWatch {
   readonly #uris: Pick<RegistryHealth, 'uri' | 'registry_uri'>;

@@ -4,7 +4,7 @@ import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import { type Outcome, worstBreaker } from '../domain/outcome.ts';
-import { type Scope, scopeOf } from '../domain/scope.ts';
+import { type Scope, scopeOfCaller } from '../domain/scope.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import type { Ref } from '../store/records/ref-record.ts';
@@ -14,13 +14,10 @@ import type { Reloader, ReloadRequest, WorkState } from './api.ts';
 import { type Case, deadlineExceeded, fallbackOf, judge, noAnswer, stale, wantedBy } from './case.ts';
 import { toOutcome } from './outcome.ts';
 import type { Pipeline } from './pipeline.ts';
-import type { RegistryWatch } from './registry-watch.ts';
+import { type RegistryWatch, TELLING_WAIT_MS } from './registry-watch.ts';
 import type { Run } from './run.ts';
 import { Runs } from './runs.ts';
 import type { Verdict } from './verdict.ts';
-
-/** A healthy MLflow takes 5 to 45 ms; a caller that waits for less than this says nothing about it. */
-const TELLING_WAIT_MS = 100;
 
 /** Who is asked what a URI means. */
 export interface AskedServer {
@@ -53,8 +50,8 @@ export class DeadlineReloader implements Reloader {
   }
 
   /** Of the credential that asks. */
-  scope(authorization: string | null): Scope {
-    return scopeOf(this.#options.registryUri, this.#options.workspace, authorization);
+  scope(caller: Caller): Scope {
+    return scopeOfCaller(this.#options, caller);
   }
 
   work(): WorkState {
@@ -93,7 +90,7 @@ export class DeadlineReloader implements Reloader {
   }
 
   async #open(store: Store, request: ReloadRequest): Promise<Case> {
-    const scope = this.scope(request.caller.authorization);
+    const scope = this.scope(request.caller);
     // Before its run begins, which may be the trial.
     const refused = this.#serverOf(request.uri).breaker.refusal();
     // The disk is asked while MLflow is.
@@ -117,7 +114,7 @@ export class DeadlineReloader implements Reloader {
   }
 
   #join(store: Store, { uri, caller, force }: Pick<ReloadRequest, 'uri' | 'caller' | 'force'>): Run {
-    const scope = this.scope(caller.authorization);
+    const scope = this.scope(caller);
     const wish = { uri, scope, authorization: caller.authorization, force, caller };
     const key = JSON.stringify([scope.id, formatModelUri(uri), force]);
     return this.#runs.join(key, asked => this.#options.pipeline.newRun(store, wish, asked));
@@ -179,7 +176,7 @@ export class DeadlineReloader implements Reloader {
 
   #answer(request: ReloadRequest, verdict: Verdict, c: Case | null, store: Store | null): Outcome {
     const { clock, events, mlflowUri } = this.#options;
-    const scope = c?.scope ?? this.scope(request.caller.authorization);
+    const scope = c?.scope ?? this.scope(request.caller);
     const after = store === null ? null : store.refs.get(scope, request.uri);
     const durationMs = clock.monotonic() - request.startedAt;
     const attempts = c?.run.attempts ?? 0;

@@ -31,6 +31,23 @@ export function isDroppedConnection(error: unknown): boolean {
   return error instanceof SidecarError && DROPPED.has(errnoOf(error.cause));
 }
 
+/** An answer as it came, for whoever passes it on. */
+export interface PlainAnswer {
+  readonly status: number;
+  readonly text: string;
+  readonly contentType: string;
+}
+
+/** MLflow's own word against what was asked: a 4xx that no further try would change. */
+export class Refusal extends SidecarError {
+  readonly answer: PlainAnswer;
+
+  constructor({ code, message, hint }: SidecarError, answer: PlainAnswer) {
+    super(code, message, { hint: hint ?? undefined, serverFault: false });
+    this.answer = answer;
+  }
+}
+
 /** Why no whole answer came, in words. */
 export function reasonOf(error: unknown): string {
   const code = errnoOf(error);
@@ -79,7 +96,7 @@ export function statusError(what: string, response: ResponseHead, message: strin
 }
 
 /** A 4xx is about what was asked, but for the two by which a server says that it has too much to do. */
-function isAboutTheRequest(status: number): boolean {
+export function isAboutTheRequest(status: number): boolean {
   return status >= 400 && status < 500 && status !== 408 && status !== 429;
 }
 

@@ -1,5 +1,5 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
-import { connectionError, singleHeader, statusError } from './failure.ts';
+import { connectionError, isAboutTheRequest, Refusal, singleHeader, statusError } from './failure.ts';
 import type { MlflowResponse } from './mlflow-client.ts';
 import type { UpstreamResponse } from './transport.ts';
 
@@ -7,6 +7,8 @@ import type { UpstreamResponse } from './transport.ts';
 export interface JsonAnswer {
   readonly status: number;
   readonly body: unknown;
+  /** The body as it came, without credentials. */
+  readonly text: string;
   /** What MLflow says in an error, without credentials. */
   readonly message: string | null;
 }
@@ -21,7 +23,8 @@ export interface SizeLimit {
 /**
  * Reads an answer that must be MLflow's JSON: a success, or an error in MLflow's own shape.
  * @param limit more than `maxBytes` is refused unread, with `code`
- * @throws SidecarError `mlflow_error`, `access_denied`, `mlflow_unreachable` or `mlflow_timeout`
+ * @throws SidecarError `mlflow_error`, `access_denied`, `mlflow_unreachable` or `mlflow_timeout`; a `Refusal` where the
+ * answer is MLflow's word
  */
 export async function readJson(
   what: string,
@@ -40,12 +43,15 @@ export async function readJson(
   }
   const text = await readText(what, response, limit, signal);
   const body = parse(text);
-  if (body === undefined || !isMlflowAnswer(status, body))
-    throw notMlflow(what, response, response.redact(text));
-  if (status >= 200 && status < 300) return { status, body, message: null };
+  const isJson = body !== undefined && isMlflowAnswer(status, body);
+  if (isJson && status >= 200 && status < 300) return { status, body, text, message: null };
+  const safe = response.redact(text);
   const message = response.redact(messageOf(body) ?? '').slice(0, MAX_MESSAGE_LENGTH) || null;
-  if (isDefinite(status)) return { status, body, message };
-  throw statusError(what, response, message);
+  if (isJson && isDefinite(status)) return { status, body, text: safe, message };
+  const error = isJson ? statusError(what, response, message) : notMlflow(what, response, safe);
+  if (!isAboutTheRequest(status) || (!isJson && error.code !== 'access_denied')) throw error;
+  const contentType = singleHeader(response.headers['content-type']) ?? 'text/plain';
+  throw new Refusal(error, { status, text: safe, contentType });
 }
 
 /** A 400 or 404 in MLflow's own shape is its definite word; what it means depends on the question. */

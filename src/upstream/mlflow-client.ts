@@ -11,6 +11,8 @@ export interface Call {
   readonly signal: AbortSignal;
   /** The caller's own credential; null for the sidecar's. */
   readonly authorization: string | null;
+  /** Another workspace than the configured one. */
+  readonly workspace?: string | undefined;
   /** For whoever reads of its failures. */
   readonly origin: Origin | null;
   /** Told of each try that fails. */
@@ -119,14 +121,13 @@ export class MlflowClient {
     call: Call,
   ): Promise<Record<string, string>> {
     const trusted = this.#options.trustedOrigins.has(request.url.origin);
+    const workspace = trusted ? (call.workspace ?? this.#options.workspace) : null;
     const authorization = trusted ? (call.authorization ?? (await this.#ownHeader())) : null;
     return {
       ...request.headers,
       'user-agent': 'mlflow-sidecar',
       ...(authorization === null ? {} : { authorization }),
-      ...(this.#options.workspace === null || !trusted
-        ? {}
-        : { 'x-mlflow-workspace': this.#options.workspace }),
+      ...(workspace === null ? {} : { 'x-mlflow-workspace': workspace }),
       ...(request.body === undefined ? {} : { 'content-type': 'application/json' }),
     };
   }

@@ -1,5 +1,6 @@
 import { type Dispatcher, errors } from 'undici';
 import type { Flow } from './response-body.ts';
+import { Upload } from './upload.ts';
 
 /** The head of an answer. */
 export type ResponseHead = Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>;
@@ -7,7 +8,10 @@ export type ResponseHead = Pick<Dispatcher.ResponseData, 'statusCode' | 'headers
 /** How long one exchange may take. */
 export interface ExchangeLimits {
   readonly signal: AbortSignal;
-  /** Milliseconds until its final head. undici's own limit starts again with each 1xx, and is not there behind a proxy. */
+  /**
+   * Milliseconds until its final head, from when an `Upload` has been sent. undici's own limit starts again with each 1xx, and is
+   * not there behind a proxy.
+   */
   readonly firstByteMs: number;
 }
 
@@ -18,8 +22,8 @@ export interface Receiver {
 }
 
 /**
- * One exchange whose answer goes straight to the receiver, as it comes.
- * @throws what undici, the receiver, the signal or the first byte's limit ends it with
+ * One exchange whose answer goes straight to the receiver, as it comes. With its end an `Upload` is destroyed, whole or not.
+ * @throws what undici, the receiver, the upload, the signal or the first byte's limit ends it with
  */
 export async function receive(
   dispatcher: Dispatcher,
@@ -27,10 +31,12 @@ export async function receive(
   receiver: Receiver,
   { signal, firstByteMs }: ExchangeLimits,
 ): Promise<void> {
-  signal.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const upload = options.body instanceof Upload ? options.body : null;
   let controller: Dispatcher.DispatchController | null = null;
   let ending: Error | null = null;
+  let timer: NodeJS.Timeout | undefined;
+  let isAnswered = false;
   const end = (reason: unknown) => {
     ending ??= reason instanceof Error ? reason : new Error(String(reason));
     // Not only through undici: as long as there is no connection it does not look.
@@ -45,17 +51,27 @@ export async function receive(
       end(error);
     }
   };
+  const awaitFirstByte = () => {
+    timer = setTimeout(() => end(new errors.HeadersTimeoutError()), firstByteMs);
+  };
   const wake = () => end(signal.reason);
-  signal.addEventListener('abort', wake, { once: true });
-  const timer = setTimeout(() => end(new errors.HeadersTimeoutError()), firstByteMs);
   try {
+    signal.throwIfAborted();
+    signal.addEventListener('abort', wake, { once: true });
+    if (upload === null) awaitFirstByte();
+    else upload.once('error', end);
     dispatcher.dispatch(options, {
       onRequestStart: started => {
         controller = started;
         if (ending !== null) started.abort(ending);
       },
+      onRequestSent: () => {
+        if (upload !== null && !isAnswered) awaitFirstByte();
+        upload?.destroy();
+      },
       onResponseStart: (flow, statusCode, headers) => {
         if (statusCode < 200) return;
+        isAnswered = true;
         clearTimeout(timer);
         step(() => receiver.head({ statusCode, headers }, flow));
       },
@@ -70,5 +86,6 @@ export async function receive(
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', wake);
+    upload?.destroy();
   }
 }

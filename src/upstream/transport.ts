@@ -1,11 +1,13 @@
 import { readFile } from 'node:fs/promises';
-import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import type { MlflowOptions } from '../config/options.ts';
+import { answerFirst } from './answer-first.ts';
 import type { Names } from './dns.ts';
 import { systemNames } from './dns-system.ts';
 import { contentLength } from './failure.ts';
 import { type Receiver, type ResponseHead, receive } from './receive.ts';
 import { Buffers, ResponseBody } from './response-body.ts';
+import type { Upload } from './upload.ts';
 
 /** A cache stands behind it, so a connection need not be waited for. */
 const CONNECT_TIMEOUT_MS = 3_000;
@@ -23,11 +25,15 @@ export interface TransportLimits {
 /** One HTTP exchange; its whole duration is bounded by `signal`. */
 export interface UpstreamRequest {
   readonly url: URL;
-  readonly method: 'GET' | 'POST';
+  readonly method: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: string | Upload;
   /** Over plain HTTP, too: see `reset` below. */
   readonly keepAlive?: boolean;
+  /** Its connection ends with it, over TLS, too. */
+  readonly isLast?: true;
+  /** Milliseconds until the head of its answer, instead of the transport's. */
+  readonly firstByteMs?: number;
   readonly signal: AbortSignal;
 }
 
@@ -55,12 +61,9 @@ export class Transport {
   ): Promise<Transport> {
     const toProxy = { timeout: CONNECT_TIMEOUT_MS, lookup: names.lookup };
     const connect = { ...toProxy, ...(await tlsOptions(options.tls)) };
-    const limits = {
-      connect,
-      connections,
-      // To find out whether a server speaks HTTP/2 all requests wait for one connection: where that hangs, each in turn for 3 s.
-      allowH2: false,
-    };
+    // To find out whether a server speaks HTTP/2 all requests wait for one connection: where that hangs, each in turn for 3 s.
+    const allowH2 = false;
+    const limits = { connect: answerFirst(buildConnector({ ...connect, allowH2 })), connections, allowH2 };
     const via = (proxy: string | null, more: Agent.Options = {}) => {
       if (proxy === null) return new Agent({ ...limits, ...more });
       const noProxy = options.proxy.noProxy ?? '';
@@ -102,7 +105,7 @@ export class Transport {
   /** The same for a small answer, which goes straight to the receiver. */
   async receive(request: UpstreamRequest, receiver: Receiver): Promise<void> {
     const dispatcher = isPlain(request.url) ? this.#http : this.#https;
-    const limits = { signal: request.signal, firstByteMs: this.#firstByteMs };
+    const limits = { signal: request.signal, firstByteMs: request.firstByteMs ?? this.#firstByteMs };
     await receive(dispatcher, optionsOf(request), receiver, limits);
   }
 
@@ -127,7 +130,7 @@ function optionsOf(request: UpstreamRequest): Dispatcher.DispatchOptions & { rea
     bodyTimeout: 0,
     // A kept-alive plain connection costs 45 ms an answer (two writes against delayed ACK), a fresh one 5 ms; with TLS the
     // handshake costs more than that. Many files at once have others on their way meanwhile, and save the connecting.
-    reset: isPlain(request.url) && request.keepAlive !== true,
+    reset: request.isLast === true || (isPlain(request.url) && request.keepAlive !== true),
   };
 }
 

@@ -25,6 +25,7 @@ const PROMISED = {
   413: ['too_large'],
   415: ['unsupported_media_type'],
   500: ['internal'],
+  501: ['not_implemented'],
   502: [
     'access_denied',
     'artifact_corrupt',

@@ -22,13 +22,19 @@ describe('an answer is', () => {
     await expect(answered({ body: { a: 1 } })).resolves.toEqual({
       status: 200,
       body: { a: 1 },
+      text: '{"a":1}',
       message: null,
     });
   });
 
   test.each([400, 404])('a %d in MLflow’s own shape', async status => {
     const body = { error_code: 'RESOURCE_DOES_NOT_EXIST', message: 'no' };
-    await expect(answered({ status, body })).resolves.toEqual({ status, body, message: 'no' });
+    await expect(answered({ status, body })).resolves.toEqual({
+      status,
+      body,
+      text: JSON.stringify(body),
+      message: 'no',
+    });
   });
 
   test('as large as allowed', async () => {
