@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { errnoOf } from '../domain/errors.ts';
 import { cacheDirOf, type Read, readerOf } from './cache.ts';
 import { crossCheck } from './checks.ts';
+import { isLoopback } from './loopback.ts';
 import type { MlflowOptions, Options, Secret } from './options.ts';
 import type { Reader, Sources } from './reader.ts';
 import type { OptionSpec } from './spec.ts';
@@ -35,8 +36,9 @@ export function loadOptions(sources: Sources): Loaded {
 }
 
 function readOptions(reader: Reader, sources: Sources, tracking: Upstream): Options {
+  const host = reader.get(OPTIONS.host);
   return {
-    host: reader.get(OPTIONS.host),
+    host,
     port: reader.get(OPTIONS.port),
     token: readToken(reader),
     allowedHosts: reader.get(OPTIONS.allowedHosts),
@@ -50,6 +52,8 @@ function readOptions(reader: Reader, sources: Sources, tracking: Upstream): Opti
     maxStaleS: reader.get(OPTIONS.maxStaleS),
     breakerFailures: reader.get(OPTIONS.breakerFailures),
     breakerResetS: reader.get(OPTIONS.breakerResetS),
+    proxy: reader.get(OPTIONS.proxy) ?? (isLoopback(host) ? 'full' : 'read-only'),
+    freshS: reader.get(OPTIONS.freshS),
     fileRoots: reader.get(OPTIONS.fileRoots),
     logLevel: reader.get(OPTIONS.logLevel),
     mlflow: readMlflow(reader, tracking),

@@ -36,6 +36,10 @@ export interface MlflowOptions {
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+export const PROXY_MODES = ['off', 'read-only', 'full'] as const;
+/** What MLflow's own clients may do through the sidecar. */
+export type ProxyMode = (typeof PROXY_MODES)[number];
+
 /** Everything that can be set, checked. Paths are absolute. */
 export interface Options {
   readonly host: string;
@@ -55,6 +59,8 @@ export interface Options {
   /** Failed tries in a row. */
   readonly breakerFailures: number;
   readonly breakerResetS: number;
+  readonly proxy: ProxyMode;
+  readonly freshS: number;
   readonly fileRoots: readonly string[];
   readonly logLevel: LogLevel;
   readonly mlflow: MlflowOptions;

@@ -1,6 +1,6 @@
 import * as kinds from './kinds.ts';
 import { MLFLOW_OPTIONS } from './mlflow-table.ts';
-import { LOG_LEVELS } from './options.ts';
+import { LOG_LEVELS, PROXY_MODES } from './options.ts';
 import { type AnyOption, MAX_SECONDS, option } from './spec.ts';
 import { upstream } from './upstream.ts';
 
@@ -139,6 +139,22 @@ export const OPTIONS = {
     fallback: 60,
     meaning: 'For how long it is left alone; the next request is then a trial that decides.',
     why: 'what a restart of MLflow takes',
+  }),
+  proxy: option({
+    name: 'SIDECAR_PROXY',
+    kind: kinds.oneOf(PROXY_MODES),
+    fallback: null,
+    shown: '`full` on loopback, `read-only` beyond',
+    meaning:
+      'What MLflow’s own clients may do through the sidecar, where `MLFLOW_TRACKING_URI` or `MLFLOW_REGISTRY_URI` names it: load models (`read-only`), everything (`full`), or nothing (`off`).',
+  }),
+  freshS: option({
+    name: 'SIDECAR_FRESH_S',
+    kind: kinds.number(0, MAX_SECONDS, 's'),
+    fallback: 0,
+    meaning:
+      'For so long MLflow’s clients are given what MLflow said of models and runs without asking it again. A reload always asks.',
+    why: 'a client reads its own writes',
   }),
   fileRoots: option({
     name: 'SIDECAR_FILE_ROOTS',

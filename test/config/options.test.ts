@@ -19,6 +19,8 @@ test('with nothing but MLflow’s address every option has its default', () => {
     maxStaleS: 604_800,
     breakerFailures: 5,
     breakerResetS: 60,
+    proxy: 'full',
+    freshS: 0,
     fileRoots: [],
     logLevel: 'info',
     mlflow: {
@@ -67,6 +69,9 @@ const CASES: readonly [string, string, (read: ReturnType<typeof options>) => unk
   ['SIDECAR_RELOAD_DEADLINE_MAX_S', '60', o => o.reloadDeadlineMaxS, 60],
   ['SIDECAR_REFRESH_WAIT_S', '0', o => o.refreshWaitS, 0],
   ['SIDECAR_MAX_STALE_S', '3600', o => o.maxStaleS, 3_600],
+  ['SIDECAR_PROXY', 'Read-Only', o => o.proxy, 'read-only'],
+  ['SIDECAR_PROXY', 'off', o => o.proxy, 'off'],
+  ['SIDECAR_FRESH_S', '1.5', o => o.freshS, 1.5],
   ['SIDECAR_FILE_ROOTS', '/mnt/a/,/mnt/b/../c', o => o.fileRoots, ['/mnt/a', '/mnt/c']],
   ['SIDECAR_LOG_LEVEL', 'DEBUG', o => o.logLevel, 'debug'],
   [
@@ -199,4 +204,10 @@ describe('credentials', () => {
     }).mlflow;
     expect(credentials.password).toEqual({ value: ' p ' });
   });
+});
+
+test('beyond loopback MLflow’s clients may load models, and change nothing, unless told', () => {
+  const beyond = { SIDECAR_HOST: '0.0.0.0', SIDECAR_TOKEN: 's3cret', SIDECAR_ALLOW: '*' };
+  expect(options(beyond).proxy).toBe('read-only');
+  expect(options({ ...beyond, SIDECAR_PROXY: 'full' }).proxy).toBe('full');
 });
