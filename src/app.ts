@@ -61,15 +61,19 @@ export async function startApp(
   const app = createHttpApp({
     reloader: core.reloader,
     jobs: core.jobs,
+    proxy: core.proxy,
     catalog: core.catalog,
     clock,
     events,
-    settings: options,
+    settings: {
+      ...options,
+      upstreams: { registry: options.mlflow.registryUri, tracking: options.mlflow.trackingUri },
+    },
     isReady: () => ({ ready: core.cache.problem === null, problem: core.cache.problem }),
     version: packageVersion(),
     metrics: metrics.scrape,
   });
-  const server = createHttpServer(app, events);
+  const server = createHttpServer(app, events, options);
   try {
     server.listen(options.port, options.host, BACKLOG);
     await once(server, 'listening');

@@ -1,6 +1,7 @@
 import { DOWNLOADS_AT_ONCE } from './artifacts/limits.ts';
 import type { CacheOptions } from './config/cache.ts';
 import type { Options } from './config/options.ts';
+import { createProxy } from './core-proxy.ts';
 import { systemClock as clock } from './domain/clock.ts';
 import { SidecarError } from './domain/errors.ts';
 import type { EventBus } from './domain/events.ts';
@@ -11,6 +12,7 @@ import { JobRecords } from './jobs/records.ts';
 import { within } from './policy/abort.ts';
 import type { Breaker } from './policy/breaker.ts';
 import type { BreakerLimits } from './policy/breaker-rules.ts';
+import type { MlflowProxy } from './proxy/proxy.ts';
 import { QUESTIONS_AT_ONCE, RegistryClient } from './registry/client.ts';
 import { Registry } from './registry/registry.ts';
 import { Runs } from './registry/runs.ts';
@@ -31,10 +33,14 @@ import { Transport } from './upstream/transport.ts';
 /** A trickle is a hang: below 64 KiB/s over any 30 s a download is given up. */
 const PROGRESS_FLOOR = { bytesPerSecond: 64 * 1024, windowS: 30 };
 
+/** A client logs with a thread or two; a training with many workers has as many again. */
+const RELAYED_AT_ONCE = 128;
+
 /** Everything but the HTTP server. */
 export interface Core {
   readonly reloader: DeadlineReloader;
   readonly jobs: KeptJobs;
+  readonly proxy: MlflowProxy;
   readonly catalog: CachedModels;
   readonly cache: Cache;
   /** Ends the work under way. */
@@ -48,17 +54,19 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
   const { workspace, registryUri, trackingUri } = mlflow;
   const stopping = new AbortController();
   const names = systemNames();
-  // Apart, so that downloads that hang hold no connection that a question to the registry needs.
-  const [questions, downloads] = await Promise.all([
+  // Apart, so that what hangs holds no connection that a question to the registry needs.
+  const [questions, downloads, relayed] = await Promise.all([
     Transport.open(mlflow, { connections: QUESTIONS_AT_ONCE }, names),
     Transport.open(mlflow, { connections: DOWNLOADS_AT_ONCE }, names),
+    Transport.open(mlflow, { connections: RELAYED_AT_ONCE }, names),
   ]);
   const trustedOrigins = new Set([trackingUri, registryUri].map(uri => new URL(uri).origin));
   const credentials = new Credentials(mlflow.credentials);
   const over = (transport: Transport) =>
     new MlflowClient({ transport, credentials, workspace, trustedOrigins });
+  const clients = { questions: over(questions), downloads: over(downloads) };
   const circuits = new Circuits({ registryUri, trackingUri, limits: breakerLimits(options), clock, events });
-  const servers = askedServers(options, over(questions), circuits, stopping.signal, events);
+  const servers = askedServers(options, clients.questions, circuits, stopping.signal, events);
   const registry = new Registry(servers.registry.asks, new Runs(servers.tracking.asks));
   const watch = new RegistryWatch(
     { uri: trackingUri, registry_uri: registryUri },
@@ -67,7 +75,7 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
   );
   const { fileRoots, cacheDir, cacheMaxBytes } = options;
   const fetcher = new Fetcher({
-    client: over(downloads),
+    client: clients.downloads,
     events,
     trackingUri,
     fileRoots,
@@ -83,8 +91,16 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
   const shared = { watch, registryUri, workspace, clock, events };
   const store = () => cache.store();
   const reloader = new DeadlineReloader({ ...shared, servers, pipeline, store, mlflowUri: trackingUri });
+  const proxy = createProxy(options, {
+    asks: { registry: servers.registry.asks, tracking: servers.tracking.asks },
+    ...{ registry, watch, cache, fetcher, reloader, circuits, clients, events },
+    transport: relayed,
+    floor: PROGRESS_FLOOR,
+    stop: stopping.signal,
+  });
   return {
     reloader,
+    proxy,
     jobs: new KeptJobs({ records: new JobRecords(cache, events), reloader, scope: own.id, clock, events }),
     catalog: new CachedModels({
       ...shared,
@@ -100,7 +116,7 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
       stopping.abort(
         new SidecarError('internal', 'The sidecar is stopping.', { hint: 'Ask again when it is back.' }),
       );
-      await Promise.all([questions.close(), downloads.close()]);
+      await Promise.all([questions.close(), downloads.close(), relayed.close()]);
       circuits.close();
       return await cache.close();
     },

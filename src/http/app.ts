@@ -2,6 +2,7 @@ import express, { type Express } from 'express';
 import { beginCall } from './call.ts';
 import type { HttpDeps } from './deps.ts';
 import { hostGuard, tokenGuard } from './guards.ts';
+import { mlflowApi } from './mlflow/handler.ts';
 import { refuse } from './problem.ts';
 import { addApi, addProbes, noRoute } from './routes.ts';
 
@@ -12,6 +13,7 @@ export function createHttpApp(deps: HttpDeps): Express {
   app.use(beginCall(deps));
   addProbes(app, deps);
   app.use(hostGuard(deps.settings.allowedHosts), tokenGuard(deps.settings.token));
+  if (deps.settings.proxy !== 'off') app.use(mlflowApi(deps));
   addApi(app, deps);
   app.use(noRoute, refuse(deps));
   return app;

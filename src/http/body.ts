@@ -1,5 +1,6 @@
 import { type Request, type Response, raw } from 'express';
 import { SidecarError } from '../domain/errors.ts';
+import { TOO_LATE, within } from '../policy/abort.ts';
 import { type Fault, FaultyRequest } from './faults.ts';
 
 /** The fields of a request's body: parsed values of JSON, or the texts of a form, each as often as it was given. */
@@ -9,31 +10,41 @@ export type Body =
   | { readonly kind: 'faulty'; readonly fault: Fault };
 
 const MAX_BYTES = 64 * 1024;
+/** A search of MLflow's may name ten thousand experiments. */
+const MAX_LONG_BYTES = 1024 * 1024;
+/** For the whole body of at most so many bytes: what ends a client that trickles. */
+export const BODY_LIMIT_S = 30;
 const JSON_TYPE = /^(application\/json|[\w.-]+\/[\w.-]+\+json)$/;
 /** What clients say of a text that they were given as it is: curl, requests and aiohttp, in this order. */
 const ANY_TEXT = ['application/x-www-form-urlencoded', '', 'text/plain', 'application/octet-stream'];
 const HINT = 'Send application/json or application/x-www-form-urlencoded, in UTF-8 and uncompressed.';
 
 // Of any type, so that an empty body of any type is fine. Never inflated: nobody compresses 64 KiB, but bombs are.
-const readRaw = raw({ type: () => true, limit: MAX_BYTES, inflate: false });
+const reader = (limit: number) => raw({ type: () => true, limit, inflate: false });
+const readUsual = reader(MAX_BYTES);
+const readLong = reader(MAX_LONG_BYTES);
 
 /**
  * Reads the body to its end.
- * @throws SidecarError `too_large`, `unsupported_media_type`, or `invalid_request` where it breaks off
+ * @param isLong up to 1 MiB instead of 64 KiB
+ * @throws SidecarError `too_large`, `unsupported_media_type`, or `invalid_request` where it breaks off or takes longer than 30 s
  */
-export async function readBody(req: Request<object>, res: Response): Promise<Body> {
-  await new Promise<void>((resolve, reject) => {
-    readRaw(req, res, error => (error === undefined ? resolve() : reject(bodyError(error))));
+export async function readBody(req: Request<object>, res: Response, isLong = false): Promise<Body> {
+  const [read, maxBytes] = isLong ? [readLong, MAX_LONG_BYTES] : [readUsual, MAX_BYTES];
+  const reading = new Promise<void>((resolve, reject) => {
+    read(req, res, error => (error === undefined ? resolve() : reject(bodyError(error, maxBytes))));
   });
+  if ((await within(BODY_LIMIT_S * 1_000, reading)) === TOO_LATE)
+    throw new SidecarError('invalid_request', 'The request did not arrive in time.');
   const bytes: unknown = req.body;
   if (!Buffer.isBuffer(bytes) || bytes.length === 0) return formOf('');
   return parseBody(bytes, req.get('content-type') ?? '');
 }
 
-function bodyError(error: unknown): unknown {
+function bodyError(error: unknown, maxBytes: number): unknown {
   const type = error instanceof Error && 'type' in error ? error.type : undefined;
   if (type === 'entity.too.large') {
-    return new SidecarError('too_large', `The body is larger than ${MAX_BYTES} bytes.`, {
+    return new SidecarError('too_large', `The body is larger than ${maxBytes} bytes.`, {
       hint: 'Name fewer models in one call.',
     });
   }

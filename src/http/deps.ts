@@ -1,7 +1,9 @@
+import type { ProxyMode } from '../config/options.ts';
 import type { Clock } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { ModelUri } from '../domain/model-uri.ts';
 import type { Jobs } from '../jobs/api.ts';
+import type { MlflowProxy } from '../proxy/proxy.ts';
 import type { Catalog, Reloader } from '../reload/api.ts';
 
 export interface HttpSettings {
@@ -17,11 +19,16 @@ export interface HttpSettings {
   readonly reloadDeadlineMaxS: number;
   readonly refreshWaitS: number;
   readonly maxStaleS: number;
+  /** What MLflow's own clients may do. */
+  readonly proxy: ProxyMode;
+  /** MLflow's addresses, without a slash at their ends. */
+  readonly upstreams: { readonly registry: string; readonly tracking: string };
 }
 
 export interface HttpDeps {
   readonly reloader: Reloader;
   readonly jobs: Jobs;
+  readonly proxy: Pick<MlflowProxy, keyof MlflowProxy>;
   readonly catalog: Catalog;
   readonly clock: Clock;
   readonly events: EventBus;

@@ -1,10 +1,12 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { type EventLoopUtilization, performance } from 'node:perf_hooks';
+import type { ProxyMode } from '../config/options.ts';
 import { SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { Admission, type Ticket } from './admission.ts';
 import { requestIdOf } from './call.ts';
+import { mlflowErrorText, mlflowStatusOf } from './mlflow/errors.ts';
 import { problemOf } from './problem.ts';
 import { errorLine } from './report.ts';
 import { SlowReaders } from './slow-readers.ts';
@@ -23,6 +25,8 @@ const MOST_PIPELINED = 8;
 const RETRY_AFTER_S = 5;
 
 const PROBES = new Set(['/healthz', '/readyz', '/metrics']);
+/** As MLflow's clients write them. */
+const MLFLOWS = /^\/(?:api\/|(?:health|version)(?:\?|$))/;
 
 const REASONS = {
   full: 'So many calls are under way that no other is taken in.',
@@ -39,6 +43,7 @@ export class OverloadGuard {
   readonly #admission = new Admission();
   readonly #slowReaders = new SlowReaders();
   readonly #events: EventBus;
+  readonly #standsIn: boolean;
   readonly #sampler: NodeJS.Timeout;
   /** Unanswered requests by connection. */
   readonly #connections = new Map<Socket, number>();
@@ -49,8 +54,10 @@ export class OverloadGuard {
   #lastReason: Reason = 'busy';
   #toldAt = Number.NEGATIVE_INFINITY;
 
-  constructor(server: Server, events: EventBus) {
+  /** @param proxy other than `off`, MLflow's clients are refused in MLflow's way */
+  constructor(server: Server, events: EventBus, proxy: ProxyMode) {
     this.#events = events;
+    this.#standsIn = proxy !== 'off';
     this.#sampler = setInterval(() => this.#sample(), SAMPLE_MS).unref();
     server.maxConnections = 2 * MOST_CONNECTIONS;
     server.on('connection', (socket: Socket) => this.#open(socket));
@@ -93,10 +100,13 @@ export class OverloadGuard {
     this.#refused += 1;
     this.#lastReason = reason;
     const { 'x-request-id': requestId, accept = '' } = req.headers;
-    const { type, length, body } = accept.includes('text/plain') ? TEXTS[reason] : PROBLEMS[reason];
+    const isToMlflow = this.#standsIn && MLFLOWS.test(req.url ?? '');
+    const answers = isToMlflow ? MLFLOW_ERRORS : accept.includes('text/plain') ? TEXTS : PROBLEMS;
+    const { status, type, length, body } = answers[reason];
     const keepsOpen = reason === 'full' || reason === 'busy' || reason === 'unread';
-    res.writeHead(503, [
-      ...['Content-Type', type, 'Content-Length', length, 'Retry-After', String(RETRY_AFTER_S)],
+    res.writeHead(status, [
+      ...['Content-Type', type, 'Content-Length', length],
+      ...(status === 503 ? ['Retry-After', String(RETRY_AFTER_S)] : []),
       ...['X-Request-Id', requestIdOf(typeof requestId === 'string' ? requestId : undefined)],
       ...['Cache-Control', 'no-store', 'X-Content-Type-Options', 'nosniff'],
       ...(keepsOpen ? [] : ['Connection', 'close']),
@@ -127,22 +137,29 @@ function isProbe(url: string): boolean {
 const HINT = 'Come back after Retry-After, and ask for several models in one call (model_uris).';
 
 function textOf(detail: string) {
-  return answer('text/plain; charset=utf-8', `${errorLine('overloaded', detail)}\n   ${HINT}\n`);
+  return answer(503, 'text/plain; charset=utf-8', `${errorLine('overloaded', detail)}\n   ${HINT}\n`);
 }
 
 function jsonOf(detail: string) {
   const problem = { ...problemOf(503, 'overloaded', detail, HINT), status: 503 };
-  return answer('application/problem+json', JSON.stringify(problem));
+  return answer(503, 'application/problem+json', JSON.stringify(problem));
+}
+
+/** MLflow's client would come back seven times by itself. */
+function mlflowsOf(detail: string) {
+  const error = new SidecarError('overloaded', detail, { hint: 'Load the model again later.' });
+  return answer(mlflowStatusOf(error.code), 'application/json', mlflowErrorText(error));
 }
 
 /** A text, which goes out with the headers in one piece; a buffer would be another. */
-function answer(type: string, body: string) {
-  return { type, length: String(Buffer.byteLength(body)), body };
+function answer(status: number, type: string, body: string) {
+  return { status, type, length: String(Buffer.byteLength(body)), body };
 }
 
 // Made once: under a load that is refused ten times as often as it is taken in, every microsecond counts.
 const TEXTS = eachReason(textOf);
 const PROBLEMS = eachReason(jsonOf);
+const MLFLOW_ERRORS = eachReason(mlflowsOf);
 
 function eachReason<T>(make: (detail: string) => T): Readonly<Record<Reason, T>> {
   const { full, busy, connections, unread, pipelined } = REASONS;

@@ -4,6 +4,8 @@ import { type ErrorCode, HTTP_STATUS_BY_CODE, SidecarError, toSidecarError } fro
 import type { Outcome } from '../domain/outcome.ts';
 import type { HttpDeps } from './deps.ts';
 import { FaultyRequest } from './faults.ts';
+import { sendMlflowError } from './mlflow/errors.ts';
+import { isMlflows } from './mlflow/target.ts';
 import { errorLine, oneLine } from './report.ts';
 import { sendJson, sendText, wantsText } from './send.ts';
 
@@ -54,7 +56,7 @@ export function sendProblem(
 }
 
 /** Goes last: whatever was thrown becomes an answer, and an event that says so. */
-export function refuse({ events }: Pick<HttpDeps, 'events'>): ErrorRequestHandler {
+export function refuse({ events, settings }: Pick<HttpDeps, 'events' | 'settings'>): ErrorRequestHandler {
   return (thrown: unknown, req, res, _next) => {
     const error = malformedPath(thrown) ?? toSidecarError(thrown);
     events.emit({
@@ -65,8 +67,10 @@ export function refuse({ events }: Pick<HttpDeps, 'events'>): ErrorRequestHandle
       error,
     });
     // Half an answer cannot be taken back; cutting it short is the one way left to say that it is not whole.
+    const told = error.code === 'internal' ? withoutInnards(error) : error;
     if (res.headersSent) res.destroy();
-    else sendProblem(req, res, error.code === 'internal' ? withoutInnards(error) : error);
+    else if (settings.proxy !== 'off' && isMlflows(req.path)) sendMlflowError(res, told);
+    else sendProblem(req, res, told);
   };
 }
 

@@ -4,15 +4,12 @@ import { matchesGlob } from '../domain/glob.ts';
 import { formatModelUri, type ModelUri, nameFault, refKey } from '../domain/model-uri.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import { answerOfList, answerOfOne, sendAnswer } from './answer.ts';
-import { type Body, readBody } from './body.ts';
+import { BODY_LIMIT_S, type Body, readBody } from './body.ts';
 import type { HttpDeps } from './deps.ts';
 import { type Fault, FaultyRequest } from './faults.ts';
 import { type Given, parseFields, queryOf } from './fields.ts';
 import { beginJob, prefersAsync } from './jobs.ts';
 import { modelReloadSchema, reloadSchema, uriOf } from './reload-schema.ts';
-
-/** Of http/server.ts, in seconds. */
-const BODY_LIMIT_S = 30;
 
 /** How a call wants its models reloaded, whichever way it named them. */
 interface Wishes {

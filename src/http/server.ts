@@ -1,11 +1,13 @@
 import {
   createServer,
+  type IncomingMessage,
   type RequestListener,
   type Server,
   type ServerResponse,
   STATUS_CODES,
 } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { ProxyMode } from '../config/options.ts';
 import { errnoOf, HTTP_STATUS_BY_CODE } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { requestIdOf } from './call.ts';
@@ -15,9 +17,9 @@ import { problemOf } from './problem.ts';
 const LIMITS = {
   /** A client on the same machine sends its headers at once; one that does not holds a connection. */
   headersTimeout: 10_000,
-  /** For the whole request with its body of at most 64 KiB: what ends a client that trickles. */
-  requestTimeout: 30_000,
-  /** How late the two above may be noticed. */
+  // It would end every long upload. Whoever reads a body has a limit of its own, and what nobody reads ends with its answer.
+  requestTimeout: 0,
+  /** How late the first may be noticed. */
   connectionsCheckingInterval: 1_000,
   /** Between two requests; an idle connection is one fewer for others. */
   keepAliveTimeout: 5_000,
@@ -25,15 +27,25 @@ const LIMITS = {
   requireHostHeader: false,
 } as const;
 
+/** For an answer to arrive before the connection is reset. */
 const LINGER_MS = 1_000;
+/** What still comes of a body that nobody reads is a trickle below it, and not worth a connection. */
+const LEFTOVER_BYTES_PER_S = 64 * 1024;
+/** However fast it comes. */
+const LEFTOVER_MS = 30_000;
 
 /** The server, not yet listening. */
-export function createHttpServer(app: RequestListener, events: EventBus): Server {
+export function createHttpServer(
+  app: RequestListener,
+  events: EventBus,
+  { proxy }: { readonly proxy: ProxyMode },
+): Server {
   const server = createServer(LIMITS, (req, res) => {
     req.url = originForm(req.url ?? '/');
+    res.once('finish', () => takeOff(req));
     if (guard.admits(req, res)) app(req, res);
   });
-  const guard = new OverloadGuard(server, events);
+  const guard = new OverloadGuard(server, events, proxy);
   // An unknown Expect is no reason for Node's bare 417: it is ignored.
   server.on('checkExpectation', (req, res: ServerResponse) => server.emit('request', req, res));
   server.on('clientError', refuseNonHttp);
@@ -47,6 +59,25 @@ export function createHttpServer(app: RequestListener, events: EventBus): Server
 function originForm(target: string): string {
   const path = target.startsWith('/') ? target : target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
   return `/${path.replace(/^\/+/, '')}`;
+}
+
+/**
+ * Reads what still comes of a request that is answered, so that its sender comes to read the answer: to one that is cut off
+ * while it sends, a refusal looks like a failure to try again. No longer than it comes quickly.
+ */
+function takeOff(req: IncomingMessage): void {
+  if (req.complete) return;
+  const { socket } = req;
+  const endAt = performance.now() + LEFTOVER_MS;
+  let seen = socket.bytesRead;
+  const timer = setInterval(() => {
+    const came = socket.bytesRead - seen;
+    seen += came;
+    if (req.complete) clearInterval(timer);
+    else if (came < LEFTOVER_BYTES_PER_S || performance.now() > endAt) socket.destroy();
+  }, 1_000).unref();
+  socket.once('close', () => clearInterval(timer));
+  req.resume();
 }
 
 /** What Node could not read as a request never reaches the app. */

@@ -1,6 +1,12 @@
 import type { Counter, Histogram } from '@prometheus-io/client';
 import { ERROR_CODES, type ErrorCode, isMissing, toSidecarError } from '../domain/errors.ts';
-import type { EventBus, Phases, SidecarEvent } from '../domain/events.ts';
+import {
+  type EventBus,
+  type Fetched,
+  type Phases,
+  PROXY_SOURCES,
+  type SidecarEvent,
+} from '../domain/events.ts';
 import { STATUSES } from '../domain/outcome.ts';
 import type { MetricSet } from './metric-set.ts';
 import { type ModelLabels, OTHER } from './model-labels.ts';
@@ -24,6 +30,7 @@ export function countEvents(set: MetricSet, events: EventBus, labels: ModelLabel
   const failures = new Failures(set);
   const transitions = new Transitions(set);
   const upkeep = new Upkeep(set);
+  const proxied = new Proxied(set);
   events.subscribe(event => {
     switch (event.type) {
       case 'reload_finished':
@@ -32,6 +39,10 @@ export function countEvents(set: MetricSet, events: EventBus, labels: ModelLabel
       case 'run_failed':
       case 'run_stopped':
         return runs.count(event);
+      case 'version_brought':
+        return runs.countFetched(event.fetched);
+      case 'proxied':
+        return proxied.count(event);
       case 'try_failed':
         return failures.countTry(event);
       case 'request_refused':
@@ -124,9 +135,29 @@ class Runs {
       const ms = event.phases[phase];
       if (ms !== undefined) this.#phases.observe({ phase }, ms / 1_000);
     }
-    if (event.fetched === null) return;
-    this.#files.inc(event.fetched.files);
-    this.#bytes.inc(event.fetched.bytes);
+    if (event.fetched !== null) this.countFetched(event.fetched);
+  }
+
+  countFetched({ files, bytes }: Fetched): void {
+    this.#files.inc(files);
+    this.#bytes.inc(bytes);
+  }
+}
+
+class Proxied {
+  readonly #answers: Counter<'source' | 'stale'>;
+
+  constructor(set: MetricSet) {
+    this.#answers = set.counter(
+      'mlflow_sidecar_proxied_total',
+      'Answers to MLflow’s own clients. source: mlflow (asked), kept, store, download or passed. stale: the code of why MLflow was not waited for, empty where it was.',
+      ['source', 'stale'],
+    );
+    for (const source of PROXY_SOURCES) this.#answers.inc({ source, stale: '' }, 0);
+  }
+
+  count({ source, stale }: Of<'proxied'>): void {
+    this.#answers.inc({ source, stale: stale ?? '' });
   }
 }
 

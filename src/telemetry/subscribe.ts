@@ -10,6 +10,8 @@ import { scrubLine } from './scrub-lines.ts';
 /** Writes one line for each event. */
 export function logEvents(bus: EventBus, logger: Logger): void {
   bus.subscribe(event => {
+    // As many as there are requests; whoever wants to count them has metrics.
+    if (event.type === 'proxied' && event.stale === null) return;
     const { level, msg, fields } = lineOf(event);
     logger[level]({ event: event.type, ...fields }, msg);
   });
@@ -33,6 +35,10 @@ function lineOf(event: SidecarEvent): Line {
       return jobBegun(event);
     case 'try_failed':
       return tryFailed(event);
+    case 'proxied':
+      return proxied(event);
+    case 'version_brought':
+      return versionBrought(event);
     case 'request_refused': {
       const { caller, method, path } = event;
       return failure(`Refused ${method} ${path}`, event.error, { ...callerFields(caller), method, path });
@@ -138,6 +144,23 @@ function jobBegun({ caller, modelUris, isResumed }: SidecarEvent & { type: 'job_
   const verb = isResumed ? 'Goes on with' : 'Began';
   const fields = { ...callerFields(caller), model_uris: modelUris, resumed: isResumed };
   return { level: 'info', msg: `${verb} the asynchronous reload of ${which}`, fields };
+}
+
+/** One for a load, and the others of the same load for whoever looks closely. */
+function proxied({ caller, what, source, stale }: SidecarEvent & { type: 'proxied' }): Line {
+  const level = what === 'model-versions/get-download-uri' ? 'warn' : 'debug';
+  const fields = { ...callerFields(caller), what, source, code: stale };
+  return {
+    level,
+    msg: `Gave a client of MLflow’s what is kept: ${what}, since MLflow did not answer.`,
+    fields,
+  };
+}
+
+function versionBrought({ origin, fetched }: SidecarEvent & { type: 'version_brought' }): Line {
+  const { files, bytes } = fetched;
+  const msg = `Brought ${origin.modelUri} into the cache while a client loads it (${formatBytes(bytes)}, ${files} files).`;
+  return { level: 'info', msg, fields: { ...originFields(origin), files, bytes } };
 }
 
 function durations(phases: Phases): Readonly<Record<string, number>> {

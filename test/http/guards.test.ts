@@ -87,6 +87,18 @@ describe('host', () => {
     expect(reply.headers.get('x-request-id')).toMatch(UUID);
   });
 
+  test.each(['/v1/models', '/healthz', '/nowhere'])('two of them are refused, for %s, too', async path => {
+    const { port } = await sidecar();
+    for (const second of ['Host: localhost', 'HOST: evil.example', 'host:']) {
+      const reply = await sendBytes(port, bytesOf('GET', path, ['Host: localhost', 'Accept: */*', second]));
+      expect(reply.status).toBe(400);
+      expect(problem(reply)).toMatchObject({
+        code: 'invalid_request',
+        detail: 'The request has more than one Host header.',
+      });
+    }
+  });
+
   test('a configured name, or a pattern of names, may be asked for in any case', async () => {
     const { port } = await sidecar({ settings: { allowedHosts: ['sidecar', '*.Svc.cluster.local'] } });
     const statusFor = async (host: string) =>

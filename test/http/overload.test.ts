@@ -2,16 +2,29 @@ import { once } from 'node:events';
 import type { RequestListener, ServerResponse } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import type { ProxyMode } from '../../src/config/options.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { createHttpServer } from '../../src/http/server.ts';
-import { bytesOf, CATALOG, call, listening, post, problem, readAll, replyOf, sidecar } from './support.ts';
+import {
+  bytesOf,
+  CATALOG,
+  call,
+  listening,
+  members,
+  post,
+  problem,
+  readAll,
+  replyOf,
+  sendBytes,
+  sidecar,
+} from './support.ts';
 
 /** Other tests want the same cores. */
 const SOON = { timeout: 10_000 };
 const REQUEST = { model_uri: 'models:/a/1' };
 
 /** A server that lets POSTs wait until `answer` is called, and does nothing else that costs time. */
-async function holding() {
+async function holding(proxy: ProxyMode = 'off') {
   const held: ServerResponse[] = [];
   const events: SidecarEvent[] = [];
   const bus = new EventBus();
@@ -20,7 +33,7 @@ async function holding() {
     if (req.method === 'POST') held.push(res);
     else res.end('ok');
   };
-  const port = await listening(createHttpServer(app, bus));
+  const port = await listening(createHttpServer(app, bus, { proxy }));
   const answer = () => {
     for (const res of held.splice(0)) res.end('ok');
   };
@@ -45,8 +58,8 @@ async function openedMany(port: number, count: number): Promise<Socket[]> {
 
 describe('1,000 calls under way', () => {
   /** Five on each connection, which may be sent at once. */
-  async function full() {
-    const running = await holding();
+  async function full(proxy?: ProxyMode) {
+    const running = await holding(proxy);
     const sockets = await openedMany(running.port, 200);
     const bytes = bytesOf('POST', '/v1/reload').replace('Connection: close\r\n', '');
     for (const socket of sockets) socket.write(bytes.repeat(5));
@@ -103,6 +116,34 @@ describe('1,000 calls under way', () => {
     expect(reply.text).toMatch(
       /^❌ overloaded: So many calls are under way that no other is taken in\.\n {3}\S/,
     );
+  });
+
+  test.each([
+    ['GET', '/api/2.0/mlflow/registered-models/get?name=a'],
+    ['POST', '/api/2.0/mlflow/registered-models/get-latest-versions'],
+    ['GET', '/health'],
+    ['GET', '/version?x'],
+  ])('are told of to MLflow’s clients so that none comes back by itself: %s %s', async (method, path) => {
+    const { url, port } = await full('read-only');
+    const reply = await sendBytes(port, bytesOf(method, path, ['Host: localhost', 'Accept: text/plain']));
+    expect(reply.status).toBe(424);
+    expect(reply.headers.get('retry-after')).toBeNull();
+    expect(reply.headers.get('content-type')).toBe('application/json');
+    expect(Number(reply.headers.get('content-length'))).toBe(Buffer.byteLength(reply.text));
+    expect(members(reply)).toMatchObject({
+      error_code: 'TEMPORARILY_UNAVAILABLE',
+      message: expect.stringContaining('So many calls are under way that no other is taken in.'),
+      code: 'overloaded',
+    });
+    expect((await call(`${url}/v1/models`)).status).toBe(503);
+    expect((await call(`${url}/healthy`)).status).toBe(503);
+  });
+
+  test('are told of in the usual way where the sidecar does not stand in for MLflow', async () => {
+    const { url } = await full('off');
+    const reply = await call(`${url}/api/2.0/mlflow/registered-models/get?name=a`);
+    expect(reply.status).toBe(503);
+    expect(problem(reply).code).toBe('overloaded');
   });
 
   test('are told of before the body has come, and the connection goes on', async () => {

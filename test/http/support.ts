@@ -28,6 +28,8 @@ export const SETTINGS: HttpSettings = {
   reloadDeadlineMaxS: 600,
   refreshWaitS: 2,
   maxStaleS: 604_800,
+  proxy: 'off',
+  upstreams: { registry: 'http://mlflow:5000', tracking: 'http://mlflow:5000' },
 };
 
 /** An outcome that gives no model. */
@@ -158,6 +160,15 @@ export function closedJobs(): KeptJobs {
   return jobsOf(closed, unused, new EventBus());
 }
 
+const unasked = () => Promise.reject(new Error('unused'));
+const NO_PROXY: HttpDeps['proxy'] = {
+  read: unasked,
+  list: unasked,
+  open: unasked,
+  plain: unasked,
+  relay: unasked,
+};
+
 /** What an app needs, over a reloader that answers as told, by default that everything was loaded. */
 export function depsOf({ settings, reload, ...deps }: Scripted = {}) {
   const requests: ReloadRequest[] = [];
@@ -174,6 +185,7 @@ export function depsOf({ settings, reload, ...deps }: Scripted = {}) {
   const all: HttpDeps = {
     reloader,
     jobs: jobsOf(cache, reloader, bus),
+    proxy: NO_PROXY,
     catalog: CATALOG,
     clock: systemClock,
     events: bus,
@@ -189,7 +201,7 @@ export function depsOf({ settings, reload, ...deps }: Scripted = {}) {
 /** A listening server over them. */
 export async function sidecar(scripted: Scripted = {}): Promise<Sidecar> {
   const { deps, requests, events } = depsOf(scripted);
-  const server = createHttpServer(createHttpApp(deps), deps.events);
+  const server = createHttpServer(createHttpApp(deps), deps.events, deps.settings);
   const port = await listening(server);
   return { url: `http://127.0.0.1:${port}`, port, requests, events, server };
 }

@@ -1,0 +1,163 @@
+import type { Request, RequestHandler, Response } from 'express';
+import { SidecarError } from '../../domain/errors.ts';
+import type { Answer } from '../../proxy/answer.ts';
+import type { FileRequest, Opened } from '../../proxy/opened.ts';
+import { type Found, readOf } from '../../proxy/reads.ts';
+import { readBody } from '../body.ts';
+import type { HttpDeps } from '../deps.ts';
+import { FaultyRequest } from '../faults.ts';
+import { sendText } from '../send.ts';
+import { relay, untilClosed } from './relay.ts';
+import { filePieces, sendFile, sendPieces } from './send-file.ts';
+import { artifactSegments, type Target, targetOf } from './target.ts';
+
+/** What a client may say of the part of a file that it wants, or of what it has. */
+const FILE_HEADERS = ['range', 'if-range', 'if-none-match', 'if-modified-since'];
+
+/** MLflow's API, for its own clients. Passes on what is none of it. */
+export function mlflowApi(deps: HttpDeps): RequestHandler {
+  return async (req, res, next) => {
+    const mark = req.url.indexOf('?');
+    const path = mark < 0 ? req.url : req.url.slice(0, mark);
+    const target = targetOf(req.method, path);
+    if (target === null) return next();
+    const query = new URLSearchParams(mark < 0 ? '' : req.url.slice(mark));
+    await answer(deps, req, res, target, query);
+  };
+}
+
+async function answer(
+  deps: HttpDeps,
+  req: Request,
+  res: Response,
+  target: Target,
+  query: URLSearchParams,
+): Promise<void> {
+  const { proxy } = deps;
+  const { caller } = res.locals.call;
+  switch (target.kind) {
+    case 'malformed':
+      throw new FaultyRequest([{ field: 'path', message: 'holds a segment that is no name' }]);
+    case 'presigned':
+      throw new SidecarError('not_implemented', 'Addresses of artifacts past the sidecar are not given.', {
+        hint: 'Download the artifacts through it.',
+      });
+    case 'foreign':
+      throw notAllowed(req, 'It is not part of the API that the sidecar stands in for.');
+    case 'plain':
+      return sendAnswer(res, await proxy.plain(target.path, caller));
+    case 'read':
+      return sendAnswer(
+        res,
+        await proxy.read(
+          readOf(target.found, query, await bodyOf(target.found, req, res)),
+          caller,
+          selfOf(req),
+        ),
+      );
+    case 'listing':
+      return sendAnswer(res, await proxy.list(directoryIn(query), caller));
+    case 'file':
+      return await sendOpened(req, res, await proxy.open(fileRequest(req, res, target.segments), caller));
+    case 'other':
+      if (deps.settings.proxy !== 'full')
+        throw notAllowed(req, 'SIDECAR_PROXY is read-only: models can be loaded, and nothing be changed.');
+      return await sendPassed(req, res, await relay(deps, req, res, target, query));
+  }
+}
+
+async function bodyOf(
+  { method }: Found,
+  req: Request,
+  res: Response,
+): Promise<Record<string, unknown> | null> {
+  if (method !== 'POST') return null;
+  const body = await readBody(req, res, true);
+  if (body.kind === 'json') return Object.fromEntries(body.values);
+  if (body.kind === 'form' && body.texts.size === 0) return {};
+  throw new FaultyRequest([
+    body.kind === 'faulty' ? body.fault : { field: 'body', message: 'is not a JSON object' },
+  ]);
+}
+
+function directoryIn(query: URLSearchParams): readonly string[] {
+  const [path = '', ...more] = query.getAll('path');
+  const segments = more.length > 0 ? null : artifactSegments(path);
+  if (segments !== null) return segments;
+  throw new FaultyRequest([{ field: 'path', message: 'is no path of the artifact store' }]);
+}
+
+/** As the caller reached it: its Host was looked at before. */
+function selfOf(req: Request): string {
+  return `http://${req.headers.host}`;
+}
+
+function fileRequest(req: Request, res: Response, segments: readonly string[]): FileRequest {
+  const headers: Record<string, string> = {};
+  for (const name of FILE_HEADERS) {
+    const value = req.get(name);
+    if (value !== undefined) headers[name] = value;
+  }
+  return { segments, method: req.method === 'HEAD' ? 'HEAD' : 'GET', headers, signal: untilClosed(res) };
+}
+
+function sendAnswer(res: Response, { status, text, contentType, ageS, stale }: Answer): void {
+  if (ageS !== null) res.set('Age', String(ageS));
+  if (stale !== null) res.set('X-Sidecar-Stale', stale);
+  sendText(res, status, text, contentType);
+}
+
+async function sendOpened(req: Request, res: Response, opened: Opened): Promise<void> {
+  if (opened.kind === 'answer') return sendAnswer(res, opened.answer);
+  if (opened.kind === 'stored') {
+    const { path, size, sha256, stale } = opened;
+    if (stale !== null) res.set('X-Sidecar-Stale', stale);
+    return await sendFile(req, res, {
+      size,
+      etag: `"${sha256}"`,
+      read: (from, to) => filePieces(path, from, to),
+    });
+  }
+  if (opened.kind === 'arriving') {
+    const signal = untilClosed(res);
+    return await sendFile(req, res, {
+      size: opened.size,
+      etag: null,
+      read: (from, to) => opened.read(from, to, signal),
+    });
+  }
+  await sendPassed(req, res, opened);
+}
+
+interface PassedOn {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[]>>;
+  readonly length: number | null;
+  readonly body: AsyncIterable<Uint8Array>;
+  close(): void;
+}
+
+/** Whole, or cut: where the length is not known, the body's end is only sent once it has come. */
+async function sendPassed(
+  req: Request,
+  res: Response,
+  { status, headers, length, body, close }: PassedOn,
+): Promise<void> {
+  try {
+    res.statusCode = status;
+    // As it came: express would add a charset.
+    for (const [name, value] of Object.entries(headers)) res.setHeader(name, value);
+    if (length !== null) res.set('Content-Length', String(length));
+    if (req.method === 'HEAD' || status === 204 || status === 304) return void res.end();
+    res.flushHeaders();
+    await sendPieces(res, body);
+  } finally {
+    close();
+  }
+}
+
+function notAllowed(req: Request, why: string): SidecarError {
+  return new SidecarError('not_allowed', `${req.method} ${req.path.slice(0, 200)} does not pass. ${why}`, {
+    hint: 'SIDECAR_PROXY=full lets everything of /api/ pass, with the caller’s own credential.',
+  });
+}

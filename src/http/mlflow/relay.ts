@@ -1,0 +1,45 @@
+import type { Request, Response } from 'express';
+import { SidecarError } from '../../domain/errors.ts';
+import type { RelayedAnswer } from '../../proxy/relay.ts';
+import type { HttpDeps } from '../deps.ts';
+import type { Target } from './target.ts';
+
+/** Passes a request on as it is, to the same path of MLflow's own server. */
+export async function relay(
+  { proxy, settings }: HttpDeps,
+  req: Request,
+  res: Response,
+  { server, path }: Extract<Target, { kind: 'other' }>,
+  query: URLSearchParams,
+): Promise<RelayedAnswer> {
+  const { caller } = res.locals.call;
+  const url = new URL(`${settings.upstreams[server]}${path}`);
+  url.search = query.toString();
+  const request = {
+    method: req.method,
+    url,
+    headers: req.headers,
+    body: hasBody(req) ? req : null,
+    authorization: caller.authorization,
+    signal: untilClosed(res),
+  };
+  return await proxy.relay(request, caller, artifactOf(path));
+}
+
+/** Aborts when the client has left. */
+export function untilClosed(res: Response): AbortSignal {
+  const controller = new AbortController();
+  res.once('close', () => controller.abort(new SidecarError('internal', 'The client has left.')));
+  return controller.signal;
+}
+
+function hasBody({ headers }: Request): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+}
+
+/** The artifact that a path of the artifact server's is for, whole or in parts. */
+function artifactOf(path: string): readonly string[] | null {
+  const [, encoded = null] =
+    /^\/api\/2\.0\/mlflow-artifacts\/(?:artifacts|mpu\/[^/]+)\/(.+)$/.exec(path) ?? [];
+  return encoded === null ? null : encoded.split('/').map(decodeURIComponent);
+}

@@ -1,0 +1,113 @@
+import { open } from 'node:fs/promises';
+import type { Request, Response } from 'express';
+import { SidecarError } from '../../domain/errors.ts';
+import { sendText } from '../send.ts';
+import { mlflowErrorText } from './errors.ts';
+
+/** As quick as nginx with its `sendfile`, and all that a slow client costs. */
+const PIECE_BYTES = 256 * 1024;
+/** A client that takes nothing for so long is gone, or hangs. */
+const UNREAD_MS = 30_000;
+
+/** A file of a known size, whose bytes never change. */
+export interface Sendable {
+  /** In bytes. */
+  readonly size: number;
+  /** Strong, with its quotes; null where nobody knows yet what is in it. */
+  readonly etag: string | null;
+  /** @param to exclusive */
+  readonly read: (from: number, to: number) => AsyncIterable<Uint8Array>;
+}
+
+/** Answers GET and HEAD with the file, or with the part that is asked for. */
+export async function sendFile(req: Request, res: Response, file: Sendable): Promise<void> {
+  const { size, etag } = file;
+  res.set({
+    'Content-Type': 'application/octet-stream',
+    'Content-Disposition': 'attachment',
+    'Accept-Ranges': 'bytes',
+  });
+  if (etag !== null) res.set('ETag', etag);
+  if (etag !== null && isNamed(req.get('if-none-match'), etag)) return void res.status(304).end();
+  const part = partOf(req, size, etag);
+  if (part === null) {
+    res.set('Content-Range', `bytes */${size}`);
+    const error = new SidecarError(
+      'invalid_request',
+      `The file has ${size} bytes, and none of those that were asked for.`,
+    );
+    return sendText(res, 416, mlflowErrorText(error), 'application/json');
+  }
+  const { from, to } = part;
+  if (part.isPart) res.set('Content-Range', `bytes ${from}-${to - 1}/${size}`);
+  res.status(part.isPart ? 206 : 200).set('Content-Length', String(to - from));
+  if (req.method === 'HEAD') return void res.end();
+  await sendPieces(res, to > from ? file.read(from, to) : []);
+}
+
+/**
+ * Sends a body as it comes, no quicker than the client takes it.
+ * @throws what the body does; whoever has begun to send then cuts the connection
+ */
+export async function sendPieces(
+  res: Response,
+  body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<void> {
+  for await (const piece of body) {
+    await written(res, piece);
+    if (res.destroyed) return;
+  }
+  res.end();
+}
+
+/** The pieces of a file; each is valid until the next one is asked for. */
+export async function* filePieces(path: string, from: number, to: number): AsyncGenerator<Uint8Array> {
+  const handle = await open(path);
+  try {
+    const buffer = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, to - from));
+    for (let at = from; at < to; ) {
+      const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.byteLength, to - at), at);
+      if (bytesRead === 0)
+        throw new SidecarError('artifact_corrupt', 'A file of the cache is shorter than it was.');
+      at += bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Resolves when the system has taken the piece, or the client is gone. */
+async function written(res: Response, piece: Uint8Array): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const unread = setTimeout(() => res.destroy(), UNREAD_MS);
+  res.once('close', resolve);
+  res.write(piece, () => resolve());
+  await promise;
+  clearTimeout(unread);
+  res.off('close', resolve);
+}
+
+interface Part {
+  readonly from: number;
+  /** Exclusive. */
+  readonly to: number;
+  readonly isPart: boolean;
+}
+
+/** Null where nothing of what was asked for is there. Of several parts, and of another content, the whole file is given. */
+function partOf(req: Request, size: number, etag: string | null): Part | null {
+  const whole = { from: 0, to: size, isPart: false };
+  const ifRange = req.get('if-range');
+  if (ifRange !== undefined && ifRange !== etag) return whole;
+  const ranges = req.range(size);
+  if (ranges === undefined || ranges === -2) return whole;
+  if (ranges === -1) return null;
+  const [range, ...more] = ranges;
+  if (range === undefined || more.length > 0 || ranges.type !== 'bytes') return whole;
+  return { from: range.start, to: range.end + 1, isPart: true };
+}
+
+function isNamed(header: string | undefined, etag: string): boolean {
+  return header?.split(',').some(one => one.trim() === etag || one.trim() === `W/${etag}`) ?? false;
+}

@@ -1,0 +1,149 @@
+import { join } from 'node:path';
+import { type ErrorCode, SidecarError, toSidecarError } from '../domain/errors.ts';
+import type { ArtifactRoot } from '../domain/version.ts';
+import type { Allowed } from './allowed.ts';
+import type { Answer } from './answer.ts';
+import type { Downloads } from './downloads.ts';
+import type { Interests } from './interests.ts';
+import type { FileRequest, Opened } from './opened.ts';
+import type { PassedFiles } from './passed-files.ts';
+import type { Asker, Questions } from './questions.ts';
+import { listingOf } from './reads.ts';
+import { isMlflows } from './roots.ts';
+import { listingAnswer, noSuchArtifact } from './tree.ts';
+import type { Coming, Stored, Versions } from './versions.ts';
+
+export interface ArtifactsOptions {
+  readonly versions: Versions;
+  readonly downloads: Downloads;
+  readonly interests: Interests;
+  readonly allowed: Allowed;
+  readonly questions: Questions;
+  readonly passed: PassedFiles;
+}
+
+/** The cache takes nothing, which is no reason for a client of MLflow's to get nothing. */
+const CACHE_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['disk_full', 'internal']);
+
+/**
+ * MLflow's artifact server: what belongs to a version comes from the store, or on its way there; everything else is asked of MLflow
+ * each time, since it may change.
+ */
+export class Artifacts {
+  readonly #options: ArtifactsOptions;
+
+  constructor(options: ArtifactsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * @param segments of the directory; none for all there is
+   * @throws SidecarError why it cannot be had, and there is nothing to say instead
+   */
+  async list(segments: readonly string[], asker: Asker): Promise<Answer> {
+    return await this.#firstOf(
+      segments,
+      asker,
+      found => this.#listed(found, asker),
+      () => this.#askForListing(segments, asker),
+    );
+  }
+
+  /** @throws SidecarError why it cannot be had, and there is nothing to say instead */
+  async open(request: FileRequest, asker: Asker): Promise<Opened> {
+    const { versions, passed } = this.#options;
+    return await this.#firstOf(
+      request.segments,
+      asker,
+      found =>
+        found.kind === 'stored' ? storedFile(found, request, null) : this.#openComing(found, request),
+      () =>
+        passed.open(request, asker, async reason => {
+          const run = await versions.ofRun(request.segments, asker);
+          return run === null ? null : storedFile(run, request, reason);
+        }),
+    );
+  }
+
+  /** A client changed, or may have changed, what is at this path. */
+  async changed(segments: readonly string[], asker: Asker): Promise<void> {
+    await this.#options.versions.changed(segments, asker);
+  }
+
+  /** Of the version that the path belongs to; else, and where the cache cannot take it, of MLflow. */
+  async #firstOf<T>(
+    segments: readonly string[],
+    asker: Asker,
+    ofVersion: (found: Stored | Coming) => T | Promise<T>,
+    ofMlflow: () => Promise<T>,
+  ): Promise<T> {
+    let fault = unknownAddress();
+    try {
+      const found = await this.#options.versions.find(segments, asker);
+      if (found !== null) return await ofVersion(found);
+    } catch (error) {
+      fault = toSidecarError(error);
+      if (!CACHE_FAULTS.has(fault.code)) throw fault;
+    }
+    if (!isMlflows(segments)) throw fault;
+    this.#options.allowed.assertPath(segments.join('/'), asker.scope);
+    return await ofMlflow();
+  }
+
+  async #listed(found: Stored | Coming, asker: Asker): Promise<Answer> {
+    const { downloads } = this.#options;
+    downloads.publish(found.store, found.root, asker);
+    if (found.kind === 'stored') return listingAnswer([...found.version.files.values()], found.path, 'store');
+    const { arriving, path } = found;
+    return listingAnswer(await downloads.inTime(arriving, arriving.listed), path, 'download');
+  }
+
+  async #openComing({ arriving, path }: Coming, { segments, signal }: FileRequest): Promise<Opened> {
+    const { downloads } = this.#options;
+    const files = await downloads.inTime(arriving, arriving.listed);
+    if (!files.some(file => file.path === path))
+      return { kind: 'answer', answer: noSuchArtifact(segments.join('/'), 'download') };
+    const file = arriving.file(path);
+    return {
+      kind: 'arriving',
+      size: await downloads.inTime(arriving, file.size(signal)),
+      read: (from, to, left) => downloads.pieces(arriving, file.read(from, to, left)),
+    };
+  }
+
+  async #askForListing(segments: readonly string[], asker: Asker): Promise<Answer> {
+    const { questions, interests, versions } = this.#options;
+    const path = segments.join('/');
+    const answer = await questions.answer(listingOf(path), asker, async () => {
+      const run = await versions.ofRun(segments, asker);
+      return run === null ? null : listingAnswer([...run.version.files.values()], run.path, 'store');
+    });
+    const root: ArtifactRoot = [`mlflow-artifacts:/${path}`];
+    const uri = namesModel(answer) ? interests.runUriOf(asker.scope, root[0]) : null;
+    if (uri !== null) interests.holds(asker.scope, root, uri);
+    return answer;
+  }
+}
+
+function storedFile(
+  { store, version, path }: Stored,
+  { segments }: FileRequest,
+  reason: SidecarError | null,
+): Opened {
+  const file = version.files.get(path);
+  const stale = reason?.code ?? null;
+  if (file === undefined)
+    return { kind: 'answer', answer: { ...noSuchArtifact(segments.join('/'), 'store'), stale } };
+  const { size, sha256 } = file;
+  return { kind: 'stored', path: join(store.layout.snapshot(version.snapshot), path), size, sha256, stale };
+}
+
+function namesModel({ status, text }: Answer): boolean {
+  return status === 200 && /"path":\s*"MLmodel"/.test(text);
+}
+
+function unknownAddress(): SidecarError {
+  return new SidecarError('not_found', 'No version is known by this address any more.', {
+    hint: 'Load the model again: it asks for the address anew.',
+  });
+}

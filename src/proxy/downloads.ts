@@ -1,0 +1,118 @@
+import type { Clock } from '../domain/clock.ts';
+import { SidecarError } from '../domain/errors.ts';
+import type { EventBus } from '../domain/events.ts';
+import { formatModelUri } from '../domain/model-uri.ts';
+import type { Scope } from '../domain/scope.ts';
+import type { ArtifactRoot } from '../domain/version.ts';
+import { TOO_LATE, within } from '../policy/abort.ts';
+import type { Arriving } from '../reload/arriving.ts';
+import type { Fetcher } from '../reload/fetcher.ts';
+import type { DeadlineReloader } from '../reload/reloader.ts';
+import type { Store } from '../store/store.ts';
+import type { Interests } from './interests.ts';
+import type { Asker } from './questions.ts';
+
+export interface DownloadsOptions {
+  readonly fetcher: Fetcher;
+  readonly reloader: Pick<DeadlineReloader, 'renew'>;
+  readonly interests: Interests;
+  /** How long nothing of a download may come before its clients are told so. */
+  readonly deadlineMs: number;
+  readonly events: EventBus;
+  readonly clock: Clock;
+}
+
+/** Versions that clients load before they are in the store: one download each, which clients follow and which goes on without them. */
+export class Downloads {
+  readonly #options: DownloadsOptions;
+  readonly #underWay = new Map<string, Arriving>();
+  readonly #publishing = new Set<string>();
+
+  constructor(options: DownloadsOptions) {
+    this.#options = options;
+  }
+
+  /** Begins the download of a root, unless it is under way. */
+  join(store: Store, root: ArtifactRoot, { scope, caller }: Asker): Arriving {
+    const [uri] = this.#options.interests.urisAt(scope, root);
+    const modelUri = uri === undefined ? root.join(' ') : formatModelUri(uri);
+    const origin = { runId: caller.requestId, modelUri, caller };
+    const arriving = this.#options.fetcher.arrive(store, {
+      scope,
+      root,
+      authorization: caller.authorization,
+      workspace: caller.workspace,
+      force: false,
+      origin,
+      took: () => undefined,
+      brought: fetched => this.#options.events.emit({ type: 'version_brought', origin, fetched }),
+      follow: () => undefined,
+    });
+    const key = keyOf(root, scope);
+    this.#underWay.set(key, arriving);
+    const forget = () => {
+      if (this.#underWay.get(key) === arriving) this.#underWay.delete(key);
+    };
+    arriving.done.then(forget, forget);
+    return arriving;
+  }
+
+  /** The one of a root that clients follow now. */
+  underWay(root: ArtifactRoot, { scope }: Asker): Arriving | null {
+    return this.#underWay.get(keyOf(root, scope)) ?? null;
+  }
+
+  /** Has what is loaded from a root published, under each name that clients know it by. Nobody waits for it. */
+  publish(store: Store, root: ArtifactRoot, { scope, caller }: Asker): void {
+    for (const uri of this.#options.interests.urisAt(scope, root)) {
+      const key = `${scope.id} ${formatModelUri(uri)}`;
+      const { published } = store.refs.get(scope, uri);
+      if (published?.root?.[0] === root[0] || this.#publishing.has(key)) continue;
+      this.#publishing.add(key);
+      // Why it could not be is told by the run.
+      const forget = () => this.#publishing.delete(key);
+      this.#options.reloader.renew(uri, caller).then(forget, forget);
+    }
+  }
+
+  /**
+   * What comes of a download, as long as anything of it comes.
+   * @throws SidecarError `deadline_exceeded` where nothing has for too long; the download goes on
+   */
+  async inTime<T>(arriving: Arriving, work: Promise<T>): Promise<T> {
+    const { deadlineMs, clock } = this.#options;
+    for (;;) {
+      const leftMs = arriving.lastProgressAt + deadlineMs - clock.monotonic();
+      const result = await within(leftMs, work);
+      if (result !== TOO_LATE) return result;
+      if (clock.monotonic() - arriving.lastProgressAt >= deadlineMs) throw this.#stalled(arriving);
+    }
+  }
+
+  /** The same for what comes in pieces. */
+  async *pieces(arriving: Arriving, body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    const pieces = body[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const next = await this.inTime(arriving, pieces.next());
+        if (next.done === true) return;
+        yield next.value;
+      }
+    } finally {
+      await pieces.return?.();
+    }
+  }
+
+  #stalled({ lastFailure }: Arriving): SidecarError {
+    const why = lastFailure === null ? '' : ` Last failure: ${lastFailure.message}`;
+    return new SidecarError(
+      'deadline_exceeded',
+      `Nothing of the version came for ${this.#options.deadlineMs / 1_000} s.${why}`,
+      { hint: 'Check the artifact store behind MLflow. The download goes on in the background.' },
+    );
+  }
+}
+
+function keyOf(root: ArtifactRoot, { id }: Scope): string {
+  return JSON.stringify([id, root]);
+}

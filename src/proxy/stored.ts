@@ -1,0 +1,58 @@
+import type { Clock } from '../domain/clock.ts';
+import type { ManifestFile } from '../domain/manifest.ts';
+import type { Scope } from '../domain/scope.ts';
+import type { ArtifactRoot } from '../domain/version.ts';
+import type { FetchedRoot } from '../store/records/manifests.ts';
+import type { Store } from '../store/store.ts';
+
+/** A load asks for a thousand files within a second; and whoever collects does not touch what was found so lately. */
+const REMEMBERED_MS = 10_000;
+/** What is not there may be there in a moment. */
+const MISSED_MS = 250;
+const MOST_REMEMBERED = 200;
+
+/** One version in the store. */
+export interface StoredVersion {
+  readonly snapshot: string;
+  readonly files: ReadonlyMap<string, ManifestFile>;
+}
+
+interface Remembered {
+  readonly found: StoredVersion | null;
+  readonly until: number;
+}
+
+/** The versions in the store, by their artifact roots. */
+export class StoredRoots {
+  readonly #clock: Clock;
+  readonly #remembered = new Map<string, Remembered>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** A version that is in the store as a whole. */
+  async find(store: Store, scope: Scope, root: ArtifactRoot): Promise<StoredVersion | null> {
+    const key = JSON.stringify([scope.id, root]);
+    const now = this.#clock.monotonic();
+    const known = this.#remembered.get(key);
+    const isGood = known?.found === null || !store.refs.withdrawn.has(known?.found.snapshot);
+    if (known !== undefined && now < known.until && isGood) return known.found;
+    const found = versionOf(await store.find(scope, root));
+    this.#remembered.delete(key);
+    this.#remembered.set(key, { found, until: now + (found === null ? MISSED_MS : REMEMBERED_MS) });
+    const [oldest] = this.#remembered.keys();
+    if (oldest !== undefined && this.#remembered.size > MOST_REMEMBERED) this.#remembered.delete(oldest);
+    return found;
+  }
+
+  /** Somebody may have removed or replaced it. */
+  forget(scope: Scope, root: ArtifactRoot): void {
+    this.#remembered.delete(JSON.stringify([scope.id, root]));
+  }
+}
+
+function versionOf(found: FetchedRoot | null): StoredVersion | null {
+  if (found === null) return null;
+  return { snapshot: found.snapshot, files: new Map(found.manifest.files.map(file => [file.path, file])) };
+}

@@ -1,0 +1,130 @@
+import type { ArtifactRoot } from '../domain/version.ts';
+import { TOO_LATE, within } from '../policy/abort.ts';
+import type { Arriving } from '../reload/arriving.ts';
+import type { Cache } from '../store/cache.ts';
+import type { Store } from '../store/store.ts';
+import type { Allowed } from './allowed.ts';
+import type { Downloads } from './downloads.ts';
+import type { Interests } from './interests.ts';
+import type { Lookback } from './lookback.ts';
+import type { Asker } from './questions.ts';
+import { type Place, placesOf } from './roots.ts';
+import type { StoredRoots, StoredVersion } from './stored.ts';
+
+/** A disk that begins to hang while it is looked at keeps no client. */
+const LOOK_MS = 1_000;
+
+/** A file or directory of a version in the store. */
+export type Stored = Place & {
+  readonly kind: 'stored';
+  readonly store: Store;
+  readonly version: StoredVersion;
+};
+
+/** One of a version on its way there. */
+export type Coming = Place & {
+  readonly kind: 'arriving';
+  readonly store: Store;
+  readonly arriving: Arriving;
+};
+
+export interface VersionsOptions {
+  readonly cache: Cache;
+  readonly stored: StoredRoots;
+  readonly downloads: Downloads;
+  readonly interests: Interests;
+  readonly allowed: Allowed;
+  readonly lookback: Lookback;
+}
+
+/** Which version a path of the artifact server belongs to. */
+export class Versions {
+  readonly #options: VersionsOptions;
+  /** Roots whose files were changed while they were on their way: what comes of that is not kept. */
+  readonly #changing = new Set<string>();
+
+  constructor(options: VersionsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Null where it is in none that is known, or none can come into the cache.
+   * @throws SidecarError `not_allowed`
+   */
+  async find(segments: readonly string[], asker: Asker): Promise<Stored | Coming | null> {
+    const { cache, interests, downloads } = this.#options;
+    const store = cache.opened;
+    // What is remembered of a version is no file that can be read.
+    if (store === null || (await store.isThere()) === TOO_LATE) return null;
+    const places = placesOf(segments).filter(({ root }) => !this.#changing.has(keyOf(root, asker)));
+    const found = await within(LOOK_MS, this.#stored(store, places, asker));
+    if (found === TOO_LATE) return null;
+    if (found !== null) return found;
+    const place = places.find(({ root }) => interests.has(asker.scope, root));
+    if (place === undefined || store.problem !== null) return null;
+    return { kind: 'arriving', store, arriving: downloads.join(store, place.root, asker), ...place };
+  }
+
+  async #stored(store: Store, places: readonly Place[], { scope }: Asker): Promise<Stored | null> {
+    const { stored, allowed } = this.#options;
+    for (const place of places) {
+      const version = await stored.find(store, scope, place.root);
+      if (version === null) continue;
+      allowed.assertRoot(place.root, scope, store.refs);
+      return { kind: 'stored', store, version, ...place };
+    }
+    return null;
+  }
+
+  /** What is published of a run: MLflow lays its artifacts and those of the model that it logged over one another. */
+  async ofRun(segments: readonly string[], { scope }: Asker): Promise<Stored | null> {
+    const { cache, lookback, stored } = this.#options;
+    const store = cache.opened;
+    if (store === null || store.disk.isHanging) return null;
+    for (const {
+      root: [own],
+      path,
+    } of placesOf(segments)) {
+      const root = lookback.run(store.refs, scope, own)?.published.root;
+      const version = root === undefined ? null : await stored.find(store, scope, root);
+      if (root !== undefined && version !== null) return { kind: 'stored', store, version, root, path };
+    }
+    return null;
+  }
+
+  /** A client changed, or may have changed, what is at this path: no version that holds it is what it was. */
+  async changed(segments: readonly string[], asker: Asker): Promise<void> {
+    const { cache, downloads } = this.#options;
+    const store = cache.opened;
+    if (store === null) return;
+    for (const { root } of placesOf(segments)) {
+      const coming = downloads.underWay(root, asker);
+      if (coming === null) await this.#forget(store, root, asker);
+      else void this.#forgetWhenThere(store, root, asker, coming);
+    }
+  }
+
+  async #forget(store: Store, root: ArtifactRoot, { scope }: Asker): Promise<void> {
+    const { stored } = this.#options;
+    stored.forget(scope, root);
+    if ((await stored.find(store, scope, root)) !== null) await store.forget(scope, root);
+    stored.forget(scope, root);
+  }
+
+  async #forgetWhenThere(store: Store, root: ArtifactRoot, asker: Asker, coming: Arriving): Promise<void> {
+    const key = keyOf(root, asker);
+    this.#changing.add(key);
+    try {
+      await coming.done;
+      await this.#forget(store, root, asker);
+    } catch {
+      // Nothing came of it, or the disk fails: then it is found out when it is wanted next.
+    } finally {
+      this.#changing.delete(key);
+    }
+  }
+}
+
+function keyOf(root: ArtifactRoot, { scope }: Asker): string {
+  return JSON.stringify([scope.id, root]);
+}

@@ -1,0 +1,80 @@
+import { writeFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { answered } from '../../src/proxy/answer.ts';
+import { KeptAnswers } from '../../src/proxy/kept-answers.ts';
+import { ManualClock } from '../reload/support.ts';
+import { OWN } from '../store/support.ts';
+import { openCache } from './support.ts';
+
+const HOUR_MS = 3_600_000;
+
+async function written(cache: Awaited<ReturnType<typeof openCache>>): Promise<readonly string[]> {
+  await delay(100);
+  return await cache.store().answers.ids();
+}
+
+test('an answer that stays the same is written once a minute, and another at once', async () => {
+  const clock = new ManualClock();
+  const cache = await openCache(clock);
+  const kept = new KeptAnswers(cache, clock);
+  kept.keep(OWN, 'a', answered('1'));
+  const [id = ''] = await written(cache);
+  await cache.store().answers.write(id, 'touched');
+  clock.advance(59_000);
+  kept.keep(OWN, 'a', answered('1'));
+  await delay(50);
+  await expect(cache.store().answers.read(id)).resolves.toBe('touched');
+  kept.keep(OWN, 'a', answered('2'));
+  await written(cache);
+  await expect(cache.store().answers.read(id)).resolves.toContain('"text":"2"');
+});
+
+test('after a restart it is as old as it was, and what is damaged is nothing', async () => {
+  const clock = new ManualClock();
+  const cache = await openCache(clock);
+  new KeptAnswers(cache, clock).keep(OWN, 'a', answered('1', 404));
+  const [id = ''] = await written(cache);
+  clock.advance(10_000);
+  await expect(new KeptAnswers(cache, clock).last(OWN, 'a', HOUR_MS)).resolves.toMatchObject({
+    text: '1',
+    status: 404,
+    ageS: 10,
+  });
+  await expect(new KeptAnswers(cache, clock).last(OWN, 'a', 9_000)).resolves.toBeNull();
+  await expect(
+    new KeptAnswers(cache, clock).last({ id: 'other', own: false }, 'a', HOUR_MS),
+  ).resolves.toBeNull();
+  await writeFile(`${cache.store().layout.answers}/${id}.json`, '{"format":1');
+  await expect(new KeptAnswers(cache, clock).last(OWN, 'a', HOUR_MS)).resolves.toBeNull();
+});
+
+test('one that was taken back is gone from the disk, too', async () => {
+  const clock = new ManualClock();
+  const cache = await openCache(clock);
+  const kept = new KeptAnswers(cache, clock);
+  kept.keep(OWN, 'a', answered('1'));
+  kept.forget(OWN, 'a');
+  await expect(written(cache)).resolves.toEqual([]);
+  await expect(kept.last(OWN, 'a', HOUR_MS)).resolves.toBeNull();
+});
+
+test('memory and disk are bounded: what was not asked for longest goes, and what is very long is not kept', async () => {
+  const clock = new ManualClock();
+  const cache = await openCache(clock);
+  const kept = new KeptAnswers(cache, clock);
+  kept.keep(OWN, 'long', answered('x'.repeat(300_000)));
+  await expect(kept.last(OWN, 'long', HOUR_MS)).resolves.toBeNull();
+  for (let n = 0; n < 100; n++) kept.keep(OWN, String(n), answered('x'.repeat(200_000)));
+  expect(kept.fresh(OWN, '0', HOUR_MS)).toBeNull();
+  expect(kept.fresh(OWN, '99', HOUR_MS)).not.toBeNull();
+});
+
+test('a cache directory that does not work costs nothing but what a restart would have found', async () => {
+  const clock = new ManualClock();
+  const cache = await openCache(clock);
+  await cache.close();
+  const kept = new KeptAnswers(cache, clock);
+  kept.keep(OWN, 'a', answered('1'));
+  await expect(kept.last(OWN, 'a', HOUR_MS)).resolves.toMatchObject({ text: '1' });
+});

@@ -1,0 +1,196 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { SidecarError } from '../../src/domain/errors.ts';
+import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { keyOf } from '../../src/proxy/reads.ts';
+import { Refusal } from '../../src/upstream/failure.ts';
+import type { JsonAnswer } from '../../src/upstream/json.ts';
+import { ManualClock } from '../reload/support.ts';
+import { fetched, OWN } from '../store/support.ts';
+import { ASKER, json, questionsTo, read, refused } from './support.ts';
+
+const SEARCH = read('registered-models/search', { max_results: 5 });
+const ALIAS = read('registered-models/alias', { name: 'churn', alias: 'champion' });
+
+const never = () => new Promise<JsonAnswer>(() => undefined);
+
+describe('while MLflow answers', () => {
+  test('it is asked each time, and its own words are given', async () => {
+    let n = 0;
+    const { questions } = await questionsTo({ clock: new ManualClock(), ask: async () => json({ n: n++ }) });
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({
+      text: '{"n":0}',
+      stale: null,
+      ageS: null,
+    });
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({
+      text: '{"n":1}',
+      source: 'mlflow',
+    });
+  });
+
+  test('within the time of being fresh it is not asked again, and after a change it is', async () => {
+    let n = 0;
+    const clock = new ManualClock();
+    const { questions, kept } = await questionsTo({
+      clock,
+      ask: async () => json({ n: n++ }),
+      freshMs: 5_000,
+    });
+    await questions.answer(SEARCH, ASKER);
+    clock.advance(4_900);
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({
+      text: '{"n":0}',
+      source: 'kept',
+      ageS: 4,
+    });
+    clock.advance(100);
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ text: '{"n":1}' });
+    clock.advance(1);
+    kept.expire();
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ text: '{"n":2}' });
+  });
+
+  test.each([400, 404])('its %d is given, and what was kept is not given any more', async status => {
+    let answer = json({ a: 1 });
+    const clock = new ManualClock();
+    const stand = await questionsTo({ clock, ask: async () => answer });
+    await stand.questions.answer(SEARCH, ASKER);
+    answer = json({ error_code: 'NO', message: 'gone' }, status);
+    await expect(stand.questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ status, stale: null });
+    await expect(stand.kept.last(OWN, keyOf(SEARCH), 1_000)).resolves.toBeNull();
+  });
+
+  test('another 4xx of its own passes unchanged', async () => {
+    const said = { status: 409, text: '{"error_code":"X"}', contentType: 'application/json' };
+    const refusal = new Refusal(new SidecarError('mlflow_error', 'HTTP 409'), said);
+    const { questions } = await questionsTo({ clock: new ManualClock(), ask: () => Promise.reject(refusal) });
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject(said);
+  });
+});
+
+describe('while MLflow does not answer', () => {
+  test('the last answer is given with the reason and its age', async () => {
+    const clock = new ManualClock();
+    let isUp = true;
+    const ask = async () => (isUp ? json({ a: 1 }) : Promise.reject(refused()));
+    const { questions } = await questionsTo({ clock, ask });
+    await questions.answer(SEARCH, ASKER);
+    isUp = false;
+    clock.advance(61_500);
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({
+      text: '{"a":1}',
+      stale: 'mlflow_unreachable',
+      source: 'kept',
+      ageS: 61,
+    });
+    clock.advance(3_600_000);
+    await expect(questions.answer(SEARCH, ASKER)).rejects.toMatchObject({ code: 'mlflow_unreachable' });
+  });
+
+  test('an MLflow that hangs is waited for once; then it is asked in the background, once for each question', async () => {
+    const clock = new ManualClock();
+    let ask = async () => json({ a: 1 });
+    const { questions, asked } = await questionsTo({ clock, ask: () => ask(), refreshWaitMs: 150 });
+    await questions.answer(SEARCH, ASKER);
+    ask = never;
+    const first = performance.now();
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ stale: 'mlflow_timeout' });
+    expect(performance.now() - first).toBeGreaterThan(140);
+    const next = performance.now();
+    for (let i = 0; i < 20; i++) await questions.answer(SEARCH, ASKER);
+    expect(performance.now() - next).toBeLessThan(140);
+    expect(asked).toHaveLength(3);
+    clock.advance(10_001);
+    ask = async () => json({ a: 2 });
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ text: '{"a":2}', stale: null });
+  });
+
+  test('nothing to give is why, and another credential’s answer is nothing', async () => {
+    let isUp = true;
+    const ask = async () => (isUp ? json({ a: 1 }) : Promise.reject(refused()));
+    const { questions } = await questionsTo({ clock: new ManualClock(), ask });
+    await questions.answer(SEARCH, ASKER);
+    isUp = false;
+    const other = { ...ASKER, scope: { id: 'another', own: false } };
+    await expect(questions.answer(SEARCH, other)).rejects.toMatchObject({ code: 'mlflow_unreachable' });
+  });
+
+  test('where its own credential is refused the last answer is given, and a caller’s own is not borne with', async () => {
+    const denied = new Refusal(new SidecarError('access_denied', 'HTTP 403'), {
+      status: 403,
+      text: '{"error_code":"PERMISSION_DENIED"}',
+      contentType: 'application/json',
+    });
+    let isAllowed = true;
+    const ask = async () => (isAllowed ? json({ a: 1 }) : Promise.reject(denied));
+    const { questions } = await questionsTo({ clock: new ManualClock(), ask });
+    const callers = {
+      caller: { ...ASKER.caller, authorization: 'Bearer x' },
+      scope: { id: 'callers', own: false },
+    };
+    await questions.answer(SEARCH, ASKER);
+    await questions.answer(SEARCH, callers);
+    isAllowed = false;
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({
+      stale: 'access_denied',
+      status: 200,
+    });
+    await expect(questions.answer(SEARCH, callers)).resolves.toMatchObject({ stale: null, status: 403 });
+  });
+
+  test('an alias means the version that is there, and not one that MLflow named since', async () => {
+    const clock = new ManualClock();
+    let isUp = true;
+    const named = { model_version: { name: 'churn', version: '9', creation_timestamp: 1 } };
+    const ask = async () => (isUp ? json(named) : Promise.reject(refused()));
+    const { questions, cache } = await questionsTo({ clock, ask });
+    const { refs } = cache.store();
+    const uri = parseModelUri('models:/churn@champion');
+    await refs.publish(OWN, uri, await fetched(cache.store(), '4'), refs.nextOrder(), clock.now());
+    await expect(questions.answer(ALIAS, ASKER)).resolves.toMatchObject({ text: JSON.stringify(named) });
+    isUp = false;
+    const { text, stale } = await questions.answer(ALIAS, ASKER);
+    expect(JSON.parse(text)).toMatchObject({
+      model_version: { name: 'churn', version: '4', run_id: 'run-4', status: 'READY' },
+    });
+    expect(stale).toBe('mlflow_unreachable');
+  });
+
+  test('what was kept is there after a restart', async () => {
+    const clock = new ManualClock();
+    const before = await questionsTo({ clock, ask: async () => json({ a: 1 }) });
+    await before.questions.answer(SEARCH, ASKER);
+    await delay(100);
+    const after = await questionsTo({ clock, ask: () => Promise.reject(refused()), cache: before.cache });
+    await expect(after.questions.answer(SEARCH, ASKER)).resolves.toMatchObject({
+      text: '{"a":1}',
+      stale: 'mlflow_unreachable',
+    });
+  });
+});
+
+test('MLflow’s word that a published version is the wanted one confirms it', async () => {
+  const clock = new ManualClock();
+  const stand = await questionsTo({
+    clock,
+    ask: async () =>
+      json({
+        model_version: {
+          name: 'churn',
+          version: '4',
+          creation_timestamp: 1_731_358_595_004,
+          current_stage: 'Production',
+          run_id: 'run-4',
+          source: 'mlflow-artifacts:/0/models/m-4/artifacts',
+        },
+      }),
+  });
+  const { refs } = stand.cache.store();
+  const uri = parseModelUri('models:/churn@champion');
+  await refs.publish(OWN, uri, await fetched(stand.cache.store(), '4'), refs.nextOrder(), clock.now());
+  clock.advance(5_000);
+  await stand.questions.answer(ALIAS, ASKER);
+  expect(refs.get(OWN, uri).confirmedAt).toBe(clock.now());
+  expect(stand.interests.meaning(OWN, 'churn', '4')).toEqual([uri]);
+});
