@@ -2,6 +2,7 @@
 // It runs before node_modules is there, on the machine's own Node (18 or newer): nothing but Node's own modules.
 import { Advice, endChildrenOnSignal } from './lib/child.mjs';
 import { bench, build, chaos, demo, lint, vitest } from './lib/commands.mjs';
+import { ensureNginx } from './lib/nginx.mjs';
 import { ensureNode, ensurePackages } from './lib/node.mjs';
 import { ensurePython } from './lib/python.mjs';
 
@@ -12,12 +13,17 @@ const PYTHONS = {
   chaos: [],
   bench: ['mlflow-3.17.2'],
 };
+/** What the bench compares with nginx. */
+const BESIDE_NGINX = ['proxy-load', 'proxy-bytes'];
 
 async function main([command, ...args]) {
   if (!Object.hasOwn(PYTHONS, command ?? '')) throw new Advice(USAGE);
   await ensurePackages();
   await ensureNode();
   if (PYTHONS[command].length > 0) await ensurePython(PYTHONS[command]);
+  if (command === 'bench' && (args.length === 0 || args.some(name => BESIDE_NGINX.includes(name)))) {
+    await ensureNginx();
+  }
   await build();
   if (command === 'demo') return demo();
   if (command === 'chaos') return chaos(args);

@@ -124,6 +124,7 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
     }),
     relay: new Relay({
       transport,
+      workspace: mlflow.workspace,
       breakerOf: url => (url.href.startsWith(registryUri) ? circuits.registry : circuits.tracking),
       floor,
       clock,

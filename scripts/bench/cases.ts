@@ -1,16 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 import { cappedProxy } from './capped-proxy.ts';
 import { curlFile, curlFiles, mlflowDownload, timed } from './curl.ts';
 import { manyVersions } from './many-versions.ts';
+import { GIB, LARGE, MIB, modelOf, registerLarge } from './models.ts';
+import { pairs } from './pairs.ts';
+import { proxyBytes } from './proxy-bytes.ts';
+import { proxyLoad } from './proxy-load.ts';
+import { proxyMetadata } from './proxy-metadata.ts';
 import { atLeast, atMost, median, type Verdict } from './report.ts';
-import { coldReload, inProduction, peakMemory, reloaded, startToReady, withSidecar } from './sidecar.ts';
-import type { Artifacts, Bench } from './upstream.ts';
-import { assertSpace, fresh, randomFile, unused } from './work.ts';
+import { coldReload, peakMemory, reloaded, startToReady, withSidecar } from './sidecar.ts';
+import type { Bench } from './upstream.ts';
+import { fresh, unused } from './work.ts';
 
 const PAIRS = 5;
-const MIB = 1024 * 1024;
-const GIB = 1024 * MIB;
 const CAP = 20e6;
 
 type Case = (bench: Bench) => Promise<readonly Verdict[]>;
@@ -23,26 +25,10 @@ export const CASES: Readonly<Record<string, Case>> = {
   ranges,
   memory,
   versions: manyVersions,
+  'proxy-load': proxyLoad,
+  'proxy-metadata': proxyMetadata,
+  'proxy-bytes': proxyBytes,
 };
-
-function modelOf(name: string, more: Iterable<[string, Buffer | { readonly file: string }]> = []): Artifacts {
-  return new Map<string, Buffer | { readonly file: string }>([
-    ['MLmodel', Buffer.from(`flavors: {}\nlabel: ${name}\n`)],
-    ...more,
-  ]);
-}
-
-/** Ratios of pairs that follow one another at once, each in another order than the last. */
-async function pairs(ours: () => Promise<number>, theirs: () => Promise<number>): Promise<readonly number[]> {
-  const ratios: number[] = [];
-  for (let n = 0; n < PAIRS; n++) {
-    const first = n % 2 === 0 ? await ours() : await theirs();
-    const second = n % 2 === 0 ? await theirs() : await ours();
-    ratios.push(n % 2 === 0 ? first / second : second / first);
-    console.log(`  ${ratios.at(-1)?.toFixed(2)} (${Math.round(first)} and ${Math.round(second)} ms)`);
-  }
-  return ratios;
-}
 
 async function start({ upstream, dir }: Bench): Promise<readonly Verdict[]> {
   const took: number[] = [];
@@ -101,7 +87,7 @@ async function largeFile({ upstream, dir }: Bench): Promise<readonly Verdict[]> 
   const { address } = await registerLarge({ upstream, dir }, 'file', GIB);
   const ratios = await pairs(
     async () => await coldReload(upstream.url, await fresh(dir, 'cache'), 'file'),
-    async () => await curlFile(address('large.bin'), await fresh(dir, 'out')),
+    async () => await curlFile(address(LARGE), await fresh(dir, 'out')),
   );
   return [atMost('file', '1 GiB ÷ curl and sync -d', median(ratios), 0.95, '×')];
 }
@@ -112,7 +98,7 @@ async function ranges(bench: Bench): Promise<readonly Verdict[]> {
   await registerLarge(bench, 'in-parts', 257 * MIB);
   const { address } = await registerLarge(bench, 'in-one', 257 * MIB);
   const capped = await cappedProxy(upstream.url, CAP);
-  const one = address('large.bin').replace(upstream.url, capped);
+  const one = address(LARGE).replace(upstream.url, capped);
   const ratios = await pairs(
     async () => await curlFile(one, await fresh(dir, 'out')),
     async () => await coldReload(capped, await fresh(dir, 'cache'), 'in-parts'),
@@ -129,14 +115,4 @@ async function memory(bench: Bench): Promise<readonly Verdict[]> {
   });
   await fresh(dir, 'cache');
   return [atMost('memory', 'at the peak of a download of 4 GiB', peak, 128, 'MB')];
-}
-
-async function registerLarge({ upstream, dir }: Bench, name: string, size: number) {
-  // The file, the server's copy of it, the sidecar's and curl's.
-  await assertSpace(dir, 4 * size);
-  const file = join(await fresh(dir, 'large'), name);
-  await randomFile(file, size);
-  const registered = await upstream.register(name, modelOf(inProduction(name), [['large.bin', { file }]]));
-  await fresh(dir, 'large');
-  return registered;
 }

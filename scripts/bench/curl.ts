@@ -1,9 +1,8 @@
 import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { MLFLOW } from './upstream.ts';
+import { PYTHON } from './upstream.ts';
 
 const run = promisify(execFile);
 const LIMIT = { timeout: 300_000, maxBuffer: 64 * 1024 * 1024 };
@@ -30,6 +29,11 @@ export async function curlFile(url: string, dir: string): Promise<number> {
   });
 }
 
+/** One file, and its bytes nowhere. */
+export async function curlNowhere(url: string): Promise<number> {
+  return await timed(() => run('curl', ['-sSf', '-o', '/dev/null', url], LIMIT));
+}
+
 /** Many files, 32 at once. */
 export async function curlFiles(urls: readonly string[], dir: string): Promise<number> {
   const config = join(dir, 'urls');
@@ -42,8 +46,7 @@ export async function curlFiles(urls: readonly string[], dir: string): Promise<n
 
 /** As its users download a model today. */
 export async function mlflowDownload(tracking: string, artifactUri: string, dir: string): Promise<number> {
-  const python = fileURLToPath(new URL(`../../.cache/venv/mlflow-${MLFLOW}/bin/python`, import.meta.url));
   const env = { ...process.env, MLFLOW_TRACKING_URI: tracking, MLFLOW_DISABLE_TELEMETRY: 'true' };
   const args = ['-m', 'mlflow', 'artifacts', 'download', '-u', artifactUri, '-d', dir];
-  return await timed(() => run(python, args, { ...LIMIT, env }));
+  return await timed(() => run(PYTHON, args, { ...LIMIT, env }));
 }

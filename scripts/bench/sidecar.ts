@@ -12,8 +12,10 @@ export async function withSidecar<T>(
   tracking: string,
   cacheDir: string,
   work: (sidecar: RunningSidecar) => Promise<T>,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<T> {
-  const sidecar = await startSidecar({ MLFLOW_TRACKING_URI: tracking, SIDECAR_CACHE_DIR: cacheDir });
+  const all = { ...env, MLFLOW_TRACKING_URI: tracking, SIDECAR_CACHE_DIR: cacheDir };
+  const sidecar = await startSidecar(all);
   try {
     return await work(sidecar);
   } finally {

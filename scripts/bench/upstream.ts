@@ -1,17 +1,22 @@
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { request } from 'undici';
 import { z } from 'zod';
 import { startMlflow } from '../../test/support/real-mlflow.ts';
 
 export const MLFLOW = '3.17.2';
+/** The Python that it is installed for. */
+export const PYTHON = fileURLToPath(
+  new URL(`../../.cache/venv/mlflow-${MLFLOW}/bin/python`, import.meta.url),
+);
 /** As `mlflow server` has it where nobody says otherwise. */
 const MLFLOW_WORKERS = 4;
 
 /** A body by artifact path: its bytes, or the file that holds them. */
 export type Artifacts = ReadonlyMap<string, Buffer | { readonly file: string }>;
 
-interface RegisteredModel {
+export interface RegisteredModel {
   /** The artifact URI. */
   readonly source: string;
   /** Where an artifact is downloaded from. */

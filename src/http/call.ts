@@ -42,7 +42,9 @@ export function beginCall({ clock, settings }: Pick<HttpDeps, 'clock' | 'setting
       startedAt: clock.monotonic(),
     };
     res.locals.call = call;
-    res.set({ 'X-Request-Id': requestId, 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' });
+    res.setHeader('X-Request-Id', requestId);
+    res.setHeader('Cache-Control', 'no-store');
+    res.setHeader('X-Content-Type-Options', 'nosniff');
     // What a line break within the target leaves of it: the rest of the path would stand where headers are.
     if (req.httpVersion === '0.9')
       throw new SidecarError('invalid_request', 'The request line names no HTTP version.');
@@ -76,8 +78,9 @@ function workspaceOf(req: Request): string | null {
 function airflowOf(req: Request): Record<string, string> {
   const fields: Record<string, string> = {};
   for (const [header, field] of Object.entries(AIRFLOW_FIELDS)) {
-    const value = req.get(header);
-    if (value) fields[field] = value.replace(/\p{Cc}/gu, '').slice(0, MAX_AIRFLOW_LENGTH);
+    const value = req.headers[header];
+    if (typeof value === 'string' && value !== '')
+      fields[field] = value.replace(/\p{Cc}/gu, '').slice(0, MAX_AIRFLOW_LENGTH);
   }
   return fields;
 }

@@ -49,7 +49,7 @@ export class Addresses {
         ? null
         : { ...answered(''), source: 'store', ageS: Math.floor(given?.ageS ?? 0) };
     });
-    const root = answer.stale === null ? await this.#rootIn(answer, asker) : known.root;
+    const root = known.root ?? (await this.#rootIn(answer, asker).catch(unless(answer.stale === null)));
     if (root === null || !this.#options.canRead(root)) return answer;
     this.#options.interests.located(asker.scope, name, version, root);
     const path = addressOf(root).map(encodeURIComponent).join('/');
@@ -71,4 +71,12 @@ export class Addresses {
       `MLflow did not say within ${PROXIED_MS / 1_000} s where ${uri} is.`,
     );
   }
+}
+
+/** What is kept may lead on to what MLflow would have to be asked for; then it goes as it is. */
+function unless(isOfNow: boolean): (error: unknown) => null {
+  return error => {
+    if (isOfNow) throw error;
+    return null;
+  };
 }

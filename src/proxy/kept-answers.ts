@@ -12,6 +12,7 @@ const MOST_ENTRIES = 5_000;
 const MOST_BYTES = 16 * 1024 * 1024;
 /** A longer one is a search's, and of no load. */
 const LONGEST_BYTES = 256 * 1024;
+const LONGEST_ID = 1_000;
 /** An answer that stays the same is written anew this often, so that its age is known after a restart. */
 const WRITE_AGAIN_MS = 60_000;
 /** A disk that hangs keeps no caller. */
@@ -71,7 +72,7 @@ export class KeptAnswers {
     const id = idOf(scope, key);
     this.#forgetRecent(id);
     this.#remember(id, null);
-    this.#change(store => store.answers.remove(id));
+    this.#change(store => store.answers.remove(digestOf(id)));
   }
 
   /** Whatever is there may be of before a change. */
@@ -117,7 +118,7 @@ export class KeptAnswers {
   }
 
   async #read(id: string): Promise<Kept | null> {
-    const reading = this.#cache.opened?.answers.read(id).catch(() => null) ?? Promise.resolve(null);
+    const reading = this.#cache.opened?.answers.read(digestOf(id)).catch(() => null) ?? Promise.resolve(null);
     const text = await within(DISK_WAIT_MS, reading);
     const stored = text === TOO_LATE || text === null ? null : parse(text);
     if (stored === null || stored.key !== id) return null;
@@ -133,11 +134,12 @@ export class KeptAnswers {
   #write(id: string, { answer, at }: Kept): void {
     const { status, text, contentType: type } = answer;
     const stored: z.infer<typeof Stored> = { format: 1, key: id, at, status, text, type };
+    const name = digestOf(id);
     this.#change(async store => {
-      await store.answers.write(id, JSON.stringify(stored));
+      await store.answers.write(name, JSON.stringify(stored));
       this.#onDisk ??= new Set(await store.answers.ids());
-      this.#onDisk.delete(id);
-      this.#onDisk.add(id);
+      this.#onDisk.delete(name);
+      this.#onDisk.add(name);
       for (const oldest of this.#onDisk) {
         if (this.#onDisk.size <= MOST_ENTRIES) break;
         this.#onDisk.delete(oldest);
@@ -155,8 +157,14 @@ export class KeptAnswers {
   }
 }
 
+/** Short, whatever the question is. */
 function idOf(scope: Scope, key: string): string {
-  return createHash('sha256').update(`${scope.id}\n${key}`).digest('hex');
+  const id = `${scope.id} ${key}`;
+  return id.length > LONGEST_ID ? digestOf(id) : id;
+}
+
+function digestOf(id: string): string {
+  return createHash('sha256').update(id).digest('hex');
 }
 
 function parse(text: string): z.infer<typeof Stored> | null {

@@ -67,7 +67,7 @@ export class Plain {
           throw new SidecarError('mlflow_error', `${what}: the answer is no short text.`);
       }
       const type = singleHeader(response.headers['content-type']) ?? 'text/plain; charset=utf-8';
-      return answered(Buffer.concat(chunks).toString('utf8'), response.statusCode, type);
+      return answered(response.redact(Buffer.concat(chunks).toString('utf8')), response.statusCode, type);
     });
   }
 }

@@ -14,7 +14,7 @@ import type { Interests } from './interests.ts';
 import type { KeptAnswers } from './kept-answers.ts';
 import { learn } from './learn.ts';
 import type { Lookback } from './lookback.ts';
-import { keyOf, type Read } from './reads.ts';
+import type { Read } from './reads.ts';
 
 /** An unmodified client has no deadline of its own: within this it learns that there is nothing to give. */
 export const PROXIED_MS = 8_000;
@@ -67,7 +67,7 @@ export class Questions {
     lookBack: LookBack = () => this.#lookBack(read, asker),
   ): Promise<Answer> {
     const { kept, freshMs, watch, refreshWaitMs, clock } = this.#options;
-    const fresh = kept.fresh(asker.scope, keyOf(read), freshMs);
+    const fresh = kept.fresh(asker.scope, read.key, freshMs);
     if (fresh !== null) return fresh;
     const startedAt = clock.monotonic();
     const slow = watch.slowReason();
@@ -109,7 +109,7 @@ export class Questions {
   async #old(read: Read, { scope }: Asker, reason: SidecarError, lookBack: LookBack): Promise<Answer | null> {
     const { kept, maxStaleMs } = this.#options;
     // First what is there to be loaded: MLflow may have named a version since that is not.
-    const found = (await lookBack()) ?? (await kept.last(scope, keyOf(read), maxStaleMs));
+    const found = (await lookBack()) ?? (await kept.last(scope, read.key, maxStaleMs));
     return found === null ? null : { ...found, stale: reason.code };
   }
 
@@ -120,7 +120,7 @@ export class Questions {
 
   /** So that it is seen when MLflow is back, or that it is not. */
   #askSoon(read: Read, asker: Asker): void {
-    const key = `${asker.scope.id} ${keyOf(read)}`;
+    const key = `${asker.scope.id} ${read.key}`;
     this.#background.join(key, () => this.#ask(read, asker, { last: null })).catch(() => undefined);
   }
 
@@ -155,9 +155,9 @@ export class Questions {
   #heard({ status, text, body }: JsonAnswer, read: Read, { scope }: Asker, order: number): Answer {
     const { kept, interests, cache, clock } = this.#options;
     const answer = answered(text, status);
-    if (status >= 400) kept.forget(scope, keyOf(read));
+    if (status >= 400) kept.forget(scope, read.key);
     else {
-      kept.keep(scope, keyOf(read), answer);
+      kept.keep(scope, read.key, answer);
       learn({ read, body, scope, order, now: clock.now() }, cache.opened?.refs ?? null, interests);
     }
     return answer;

@@ -33,7 +33,7 @@ const READS = {
   artifacts: { server: 'tracking', methods: ['GET'], below: '2.0/mlflow-artifacts' },
 } as const satisfies Record<string, ReadRoute>;
 
-export type Route = keyof typeof READS;
+type Route = keyof typeof READS;
 const ROUTES: ReadonlyMap<string, ReadRoute> = new Map(Object.entries(READS));
 /** Fields that are lists, of which a query holds each entry. */
 const LISTS: ReadonlySet<string> = new Set(['stages', 'order_by']);
@@ -57,6 +57,8 @@ export interface Read {
   readonly question: Question;
   /** What it names, of its query or its body. */
   readonly fields: ReadonlyMap<string, unknown>;
+  /** What tells it from every other read; see `keyOf`. */
+  readonly key: string;
 }
 
 /**
@@ -109,7 +111,7 @@ export function readOf(
     ...(maxBytes === undefined ? {} : { maxBytes }),
     ...asked,
   };
-  return { route, server, question, fields };
+  return { route, server, question, fields, key: keyOf(question) };
 }
 
 /** The listing of a directory of MLflow's artifact server. */
@@ -118,8 +120,8 @@ export function listingOf(path: string): Read {
   return readOf(found, new URLSearchParams(path === '' ? [] : [['path', path]]), null);
 }
 
-/** What tells it from every other read: equal for equal questions, in whatever order their fields come. */
-export function keyOf({ question: { path, below, query, body } }: Read): string {
+/** Equal for equal questions, in whatever order their fields come. */
+function keyOf({ path, below, query, body }: Question): string {
   const pairs = Array.isArray(query) ? query.toSorted(([a], [b]) => (a < b ? -1 : Number(a > b))) : [];
   return JSON.stringify([below ?? '2.0/mlflow', path, pairs, sorted(body ?? null)]);
 }

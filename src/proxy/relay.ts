@@ -64,6 +64,8 @@ export interface RelayOptions {
   /** Where others keep connections open, a request may be lost with one that closes: best one of its own. */
   readonly transport: Transport;
   readonly breakerOf: (url: URL) => Breaker;
+  /** For whoever names none: what a caller reads is of this one, too. */
+  readonly workspace?: string | null;
   /** Of answers' bodies. */
   readonly floor: FloorLimits;
   readonly clock: Clock;
@@ -143,7 +145,7 @@ export class Relay {
     const { transport, firstByteMs = FIRST_BYTE_MS, idleMs = IDLE_MS } = this.#options;
     const { method, url, body } = request;
     const upload = body === null ? null : new Upload(body, { who, idleMs });
-    const headers = headersOf(request);
+    const headers = { ...this.#workspace(), ...headersOf(request) };
     const sent = { ...{ url, method, headers, firstByteMs, signal }, isLast: true as const };
     try {
       return await transport.request(upload === null ? sent : { ...sent, body: upload });
@@ -151,6 +153,11 @@ export class Relay {
       signal.throwIfAborted();
       throw failureOf(who, error, upload, firstByteMs);
     }
+  }
+
+  #workspace(): Record<string, string> {
+    const { workspace = null } = this.#options;
+    return workspace === null ? {} : { 'x-mlflow-workspace': workspace };
   }
 
   async *#watched(

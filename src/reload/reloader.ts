@@ -19,6 +19,9 @@ import type { Run } from './run.ts';
 import { Runs } from './runs.ts';
 import type { Verdict } from './verdict.ts';
 
+/** Credentials that are remembered, so that they need not be hashed for each call. */
+const MOST_SCOPES = 100;
+
 /** Who is asked what a URI means. */
 export interface AskedServer {
   readonly breaker: Breaker;
@@ -43,6 +46,7 @@ export interface ReloaderOptions {
 export class DeadlineReloader implements Reloader {
   readonly #options: ReloaderOptions;
   readonly #runs = new Runs();
+  readonly #scopes = new Map<string, Scope>();
   #calls = 0;
 
   constructor(options: ReloaderOptions) {
@@ -51,7 +55,13 @@ export class DeadlineReloader implements Reloader {
 
   /** Of the credential that asks. */
   scope(caller: Caller): Scope {
-    return scopeOfCaller(this.#options, caller);
+    const key = `${caller.workspace ?? ''} ${caller.authorization ?? ''}`;
+    const known = this.#scopes.get(key);
+    if (known !== undefined) return known;
+    if (this.#scopes.size >= MOST_SCOPES) this.#scopes.clear();
+    const scope = scopeOfCaller(this.#options, caller);
+    this.#scopes.set(key, scope);
+    return scope;
   }
 
   work(): WorkState {

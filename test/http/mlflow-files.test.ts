@@ -135,6 +135,7 @@ describe('a stored file', () => {
     ['bytes=24-999', 'yz', 'bytes 24-25/26'],
     ['bytes=-2', 'yz', 'bytes 24-25/26'],
     ['bytes=-26', TEXT, 'bytes 0-25/26'],
+    ['bytes=-999', TEXT, 'bytes 0-25/26'],
   ])('gives a part of it: %s', async (range, text, contentRange) => {
     const { port } = await stored();
     const reply = await get(port, `Range: ${range}`);
@@ -192,7 +193,7 @@ describe('a stored file', () => {
     const { port } = await stored('');
     const reply = await get(port);
     expect([reply.status, reply.text, reply.headers.get('content-length')]).toEqual([200, '', '0']);
-    expect((await get(port, 'Range: bytes=0-')).status).toBe(416);
+    for (const range of ['0-', '-1']) expect((await get(port, `Range: bytes=${range}`)).status).toBe(416);
   });
 
   test('of some MiB comes whole, through a client that is slow', async () => {
@@ -338,6 +339,17 @@ describe('a file that MLflow is asked for', () => {
     expect(answer.endsWith('0\r\n\r\n')).toBe(false);
     if (length !== null) expect(replyOf(answer).text.length).toBeLessThan(length);
     expect(closed()).toBe(1);
+  });
+
+  test('of unknown length is none for HTTP/1.0, by which its end and a cut are the same', async () => {
+    const { opened, closed } = passed({}, 'abc');
+    const { port, asked } = await opening(opened);
+    const reply = await sendBytes(port, bytesOf('GET', FILE).replace('HTTP/1.1', 'HTTP/1.0'));
+    expect([reply.status, members(reply)['error_code']]).toEqual([424, 'DATA_LOSS']);
+    expect([asked.length, closed()]).toEqual([1, 1]);
+    const { port: known } = await opening(passed({ length: 3 }, 'abc').opened);
+    const whole = await sendBytes(known, bytesOf('GET', FILE).replace('HTTP/1.1', 'HTTP/1.0'));
+    expect([whole.status, whole.text, whole.headers.get('content-length')]).toEqual([200, 'abc', '3']);
   });
 
   test.each([

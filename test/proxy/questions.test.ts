@@ -2,7 +2,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
-import { keyOf } from '../../src/proxy/reads.ts';
 import { Refusal } from '../../src/upstream/failure.ts';
 import type { JsonAnswer } from '../../src/upstream/json.ts';
 import { ManualClock } from '../reload/support.ts';
@@ -58,7 +57,7 @@ describe('while MLflow answers', () => {
     await stand.questions.answer(SEARCH, ASKER);
     answer = json({ error_code: 'NO', message: 'gone' }, status);
     await expect(stand.questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ status, stale: null });
-    await expect(stand.kept.last(OWN, keyOf(SEARCH), 1_000)).resolves.toBeNull();
+    await expect(stand.kept.last(OWN, SEARCH.key, 1_000)).resolves.toBeNull();
   });
 
   test('another 4xx of its own passes unchanged', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { findRead, keyOf, listingOf, type Read, readOf, stagesOf, textOf } from '../../src/proxy/reads.ts';
+import { findRead, listingOf, type Read, readOf, stagesOf, textOf } from '../../src/proxy/reads.ts';
 
 type Below = Parameters<typeof findRead>[1];
 
@@ -142,22 +142,21 @@ describe('no read is', () => {
 });
 
 describe('the key', () => {
-  const latest = (body: Record<string, unknown>) =>
-    keyOf(post('registered-models/get-latest-versions', body));
+  const latest = (body: Record<string, unknown>) => post('registered-models/get-latest-versions', body).key;
 
   test('is one for one question', () => {
-    const key = keyOf(get('model-versions/get', 'name=a&version=1'));
-    expect(keyOf(get('model-versions/get', 'version=1&name=a'))).toBe(key);
+    const key = get('model-versions/get', 'name=a&version=1').key;
+    expect(get('model-versions/get', 'version=1&name=a').key).toBe(key);
     expect(latest({ name: 'a', stages: [] })).toBe(latest({ stages: [], name: 'a' }));
   });
 
   test('is another for each other', () => {
     const keys = [
-      ...['name=a&version=1', 'name=a', 'name=1&version=a', 'name=a%26version%3D1', ''].map(query =>
-        keyOf(get('model-versions/get', query)),
+      ...['name=a&version=1', 'name=a', 'name=1&version=a', 'name=a%26version%3D1', ''].map(
+        query => get('model-versions/get', query).key,
       ),
-      keyOf(get('registered-models/get', 'name=a')),
-      keyOf(get('registered-models/get-latest-versions', 'name=a')),
+      get('registered-models/get', 'name=a').key,
+      get('registered-models/get-latest-versions', 'name=a').key,
       ...[{}, { name: 'a' }, { name: ['a'] }, { name: null }, { name: 1 }, { name: '1' }].map(latest),
       ...[
         { stages: ['a', 'b'] },
@@ -167,7 +166,7 @@ describe('the key', () => {
       ].map(latest),
       ...[{ stages: [{ a: 'b' }] }, { stages: { entries: [['a', 'b']] } }].map(latest),
       latest(JSON.parse('{"__proto__": {"name": "a"}}')),
-      ...['', 'a', 'a/b', 'path=a'].map(path => keyOf(listingOf(path))),
+      ...['', 'a', 'a/b', 'path=a'].map(path => listingOf(path).key),
     ];
     expect(new Set(keys).size).toBe(keys.length);
   });

@@ -2,27 +2,26 @@ import type { Request, RequestHandler, Response } from 'express';
 import { SidecarError } from '../../domain/errors.ts';
 import type { Answer } from '../../proxy/answer.ts';
 import type { FileRequest, Opened } from '../../proxy/opened.ts';
-import { type Found, readOf } from '../../proxy/reads.ts';
+import { type Found, type Read, readOf } from '../../proxy/reads.ts';
 import { readBody } from '../body.ts';
 import type { HttpDeps } from '../deps.ts';
 import { FaultyRequest } from '../faults.ts';
 import { sendText } from '../send.ts';
 import { relay, untilClosed } from './relay.ts';
+import { type Asked, Requests } from './requests.ts';
 import { filePieces, sendFile, sendPieces } from './send-file.ts';
-import { artifactSegments, type Target, targetOf } from './target.ts';
+import { artifactSegments } from './target.ts';
 
 /** What a client may say of the part of a file that it wants, or of what it has. */
 const FILE_HEADERS = ['range', 'if-range', 'if-none-match', 'if-modified-since'];
 
 /** MLflow's API, for its own clients. Passes on what is none of it. */
 export function mlflowApi(deps: HttpDeps): RequestHandler {
+  const requests = new Requests();
   return async (req, res, next) => {
-    const mark = req.url.indexOf('?');
-    const path = mark < 0 ? req.url : req.url.slice(0, mark);
-    const target = targetOf(req.method, path);
-    if (target === null) return next();
-    const query = new URLSearchParams(mark < 0 ? '' : req.url.slice(mark));
-    await answer(deps, req, res, target, query);
+    const asked = requests.understand(req.method, req.url);
+    if (asked === null) return next();
+    await answer(deps, req, res, asked);
   };
 }
 
@@ -30,8 +29,7 @@ async function answer(
   deps: HttpDeps,
   req: Request,
   res: Response,
-  target: Target,
-  query: URLSearchParams,
+  { target, query, read }: Asked,
 ): Promise<void> {
   const { proxy } = deps;
   const { caller } = res.locals.call;
@@ -49,11 +47,7 @@ async function answer(
     case 'read':
       return sendAnswer(
         res,
-        await proxy.read(
-          readOf(target.found, query, await bodyOf(target.found, req, res)),
-          caller,
-          selfOf(req),
-        ),
+        await proxy.read(read ?? (await posted(target.found, query, req, res)), caller, selfOf(req)),
       );
     case 'listing':
       return sendAnswer(res, await proxy.list(directoryIn(query), caller));
@@ -61,20 +55,20 @@ async function answer(
       return await sendOpened(req, res, await proxy.open(fileRequest(req, res, target.segments), caller));
     case 'other':
       if (deps.settings.proxy !== 'full')
-        throw notAllowed(req, 'SIDECAR_PROXY is read-only: models can be loaded, and nothing be changed.');
+        throw notAllowed(
+          req,
+          'SIDECAR_PROXY is read-only: models can be loaded, and nothing be changed.',
+          'SIDECAR_PROXY=full lets everything of /api/ pass, with the caller’s own credential.',
+        );
       return await sendPassed(req, res, await relay(deps, req, res, target, query));
   }
 }
 
-async function bodyOf(
-  { method }: Found,
-  req: Request,
-  res: Response,
-): Promise<Record<string, unknown> | null> {
-  if (method !== 'POST') return null;
+/** A read that is asked for by POST. */
+async function posted(found: Found, query: URLSearchParams, req: Request, res: Response): Promise<Read> {
   const body = await readBody(req, res, true);
-  if (body.kind === 'json') return Object.fromEntries(body.values);
-  if (body.kind === 'form' && body.texts.size === 0) return {};
+  if (body.kind === 'json') return readOf(found, query, Object.fromEntries(body.values));
+  if (body.kind === 'form' && body.texts.size === 0) return readOf(found, query, {});
   throw new FaultyRequest([
     body.kind === 'faulty' ? body.fault : { field: 'body', message: 'is not a JSON object' },
   ]);
@@ -102,8 +96,8 @@ function fileRequest(req: Request, res: Response, segments: readonly string[]): 
 }
 
 function sendAnswer(res: Response, { status, text, contentType, ageS, stale }: Answer): void {
-  if (ageS !== null) res.set('Age', String(ageS));
-  if (stale !== null) res.set('X-Sidecar-Stale', stale);
+  if (ageS !== null) res.setHeader('Age', String(ageS));
+  if (stale !== null) res.setHeader('X-Sidecar-Stale', stale);
   sendText(res, status, text, contentType);
 }
 
@@ -144,11 +138,13 @@ async function sendPassed(
   { status, headers, length, body, close }: PassedOn,
 ): Promise<void> {
   try {
+    const hasBody = req.method !== 'HEAD' && status !== 204 && status !== 304;
+    if (hasBody && length === null && req.httpVersion === '1.0') throw endless();
     res.statusCode = status;
     // As it came: express would add a charset.
     for (const [name, value] of Object.entries(headers)) res.setHeader(name, value);
     if (length !== null) res.set('Content-Length', String(length));
-    if (req.method === 'HEAD' || status === 204 || status === 304) return void res.end();
+    if (!hasBody) return void res.end();
     res.flushHeaders();
     await sendPieces(res, body);
   } finally {
@@ -156,8 +152,17 @@ async function sendPassed(
   }
 }
 
-function notAllowed(req: Request, why: string): SidecarError {
-  return new SidecarError('not_allowed', `${req.method} ${req.path.slice(0, 200)} does not pass. ${why}`, {
-    hint: 'SIDECAR_PROXY=full lets everything of /api/ pass, with the caller’s own credential.',
+/** Without chunks its end would be the connection's, however that came about. */
+function endless(): SidecarError {
+  const message =
+    'MLflow does not say how long the answer is, and by HTTP/1.0 a cut could not be told from its end.';
+  return new SidecarError('artifact_corrupt', message, {
+    hint: 'Ask by HTTP/1.1; of nginx: proxy_http_version 1.1.',
+    serverFault: false,
   });
+}
+
+function notAllowed(req: Request, why: string, hint?: string): SidecarError {
+  const message = `${req.method} ${req.path.slice(0, 200)} does not pass. ${why}`;
+  return new SidecarError('not_allowed', message, { hint });
 }

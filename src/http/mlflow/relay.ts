@@ -29,7 +29,10 @@ export async function relay(
 /** Aborts when the client has left. */
 export function untilClosed(res: Response): AbortSignal {
   const controller = new AbortController();
-  res.once('close', () => controller.abort(new SidecarError('internal', 'The client has left.')));
+  res.once('close', () => {
+    // An error with its trace for each answer would cost more than the answer.
+    if (!res.writableFinished) controller.abort(new SidecarError('internal', 'The client has left.'));
+  });
   return controller.signal;
 }
 

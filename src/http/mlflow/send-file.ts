@@ -4,7 +4,7 @@ import { SidecarError } from '../../domain/errors.ts';
 import { sendText } from '../send.ts';
 import { mlflowErrorText } from './errors.ts';
 
-/** As quick as nginx with its `sendfile`, and all that a slow client costs. */
+/** As quick as nginx with its `sendfile`; two of them are all that a slow client costs. */
 const PIECE_BYTES = 256 * 1024;
 /** A client that takes nothing for so long is gone, or hangs. */
 const UNREAD_MS = 30_000;
@@ -60,17 +60,28 @@ export async function sendPieces(
   res.end();
 }
 
-/** The pieces of a file; each is valid until the next one is asked for. */
+/** The pieces of a file; each is valid until the next one is asked for, and that one is read meanwhile. */
 export async function* filePieces(path: string, from: number, to: number): AsyncGenerator<Uint8Array> {
   const handle = await open(path);
+  const size = Math.min(PIECE_BYTES, to - from);
+  let [full, free] = [Buffer.allocUnsafeSlow(size), Buffer.allocUnsafeSlow(to - from > size ? size : 0)];
+  const read = (buffer: Buffer, at: number) => {
+    const reading = handle.read(buffer, 0, Math.min(size, to - at), at);
+    // Who stops early does not wait for it.
+    reading.catch(() => undefined);
+    return reading;
+  };
   try {
-    const buffer = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, to - from));
+    let next = read(full, from);
     for (let at = from; at < to; ) {
-      const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.byteLength, to - at), at);
+      const { bytesRead } = await next;
       if (bytesRead === 0)
         throw new SidecarError('artifact_corrupt', 'A file of the cache is shorter than it was.');
       at += bytesRead;
-      yield buffer.subarray(0, bytesRead);
+      const piece = full.subarray(0, bytesRead);
+      [full, free] = [free, full];
+      if (at < to) next = read(full, at);
+      yield piece;
     }
   } finally {
     await handle.close();
@@ -102,10 +113,16 @@ function partOf(req: Request, size: number, etag: string | null): Part | null {
   if (ifRange !== undefined && ifRange !== etag) return whole;
   const ranges = req.range(size);
   if (ranges === undefined || ranges === -2) return whole;
-  if (ranges === -1) return null;
+  if (ranges === -1) return isLongerThan(req, size) ? { ...whole, isPart: true } : null;
   const [range, ...more] = ranges;
   if (range === undefined || more.length > 0 || ranges.type !== 'bytes') return whole;
   return { from: range.start, to: range.end + 1, isPart: true };
+}
+
+/** Whether the last bytes are asked for, and more of them than there are: that is all of them, and no fault. */
+function isLongerThan(req: Request, size: number): boolean {
+  const [, last = ''] = /^bytes=-(\d+)$/i.exec(req.get('range') ?? '') ?? [];
+  return size > 0 && Number(last) > size;
 }
 
 function isNamed(header: string | undefined, etag: string): boolean {

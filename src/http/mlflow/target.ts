@@ -27,6 +27,8 @@ const PRESIGNED: ReadonlySet<string> = new Set([
 ]);
 /** How often a server behind may decode a path that it has decoded once: MLflow has done so. */
 const DECODED_AGAIN = 3;
+/** Most of them, so that the rest need not be looked for in them. */
+const SIMPLE_NAME = /^[\w-][\w.-]*$/;
 /** The directory, the one above it, or nothing; some servers leave off dots and spaces at its end, others what follows a semicolon. */
 const NO_NAME = /^[. ]*(?:;|$)/;
 const NOT_IN_A_NAME = /[/\\\p{Cc}]/u;
@@ -88,6 +90,7 @@ function apiTarget(method: string, segments: readonly string[]): Target {
 }
 
 function decoded(part: string): string | null {
+  if (!part.includes('%')) return part;
   try {
     return decodeURIComponent(part);
   } catch {
@@ -97,6 +100,7 @@ function decoded(part: string): string | null {
 
 /** One name that stays where it is, however often a server behind decodes it. */
 function isName(segment: string): boolean {
+  if (SIMPLE_NAME.test(segment)) return true;
   let text = segment;
   for (let times = 0; times <= DECODED_AGAIN; times++) {
     if (NO_NAME.test(text) || NOT_IN_A_NAME.test(text) || OVERLONG.test(text)) return false;
