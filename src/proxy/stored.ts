@@ -31,19 +31,29 @@ export class StoredRoots {
     this.#clock = clock;
   }
 
+  /** The same without a look at the disk: null also where that is not remembered. */
+  remembered(store: Store, scope: Scope, root: ArtifactRoot): StoredVersion | null {
+    return this.#known(store, JSON.stringify([scope.id, root]))?.found ?? null;
+  }
+
   /** A version that is in the store as a whole. */
   async find(store: Store, scope: Scope, root: ArtifactRoot): Promise<StoredVersion | null> {
     const key = JSON.stringify([scope.id, root]);
     const now = this.#clock.monotonic();
-    const known = this.#remembered.get(key);
-    const isGood = known?.found === null || !store.refs.withdrawn.has(known?.found.snapshot);
-    if (known !== undefined && now < known.until && isGood) return known.found;
+    const known = this.#known(store, key);
+    if (known !== null) return known.found;
     const found = versionOf(await store.find(scope, root));
     this.#remembered.delete(key);
     this.#remembered.set(key, { found, until: now + (found === null ? MISSED_MS : REMEMBERED_MS) });
     const [oldest] = this.#remembered.keys();
     if (oldest !== undefined && this.#remembered.size > MOST_REMEMBERED) this.#remembered.delete(oldest);
     return found;
+  }
+
+  #known(store: Store, key: string): Remembered | null {
+    const known = this.#remembered.get(key);
+    if (known === undefined || this.#clock.monotonic() >= known.until) return null;
+    return known.found !== null && store.refs.withdrawn.has(known.found.snapshot) ? null : known;
   }
 
   /** Somebody may have removed or replaced it. */

@@ -67,11 +67,14 @@ export class Versions {
 
   async #stored(store: Store, places: readonly Place[], { scope }: Asker): Promise<Stored | null> {
     const { stored, allowed } = this.#options;
-    for (const place of places) {
-      const version = await stored.find(store, scope, place.root);
-      if (version === null) continue;
-      allowed.assertRoot(place.root, scope, store.refs);
-      return { kind: 'stored', store, version, ...place };
+    // Of a load's files only the first is looked up on the disk.
+    for (const look of ['remembered', 'find'] as const) {
+      for (const place of places) {
+        const version = await stored[look](store, scope, place.root);
+        if (version === null) continue;
+        allowed.assertRoot(place.root, scope, store.refs);
+        return { kind: 'stored', store, version, ...place };
+      }
     }
     return null;
   }
