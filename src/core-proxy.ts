@@ -69,6 +69,10 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
   const refreshWaitMs = options.refreshWaitS * 1_000;
   const times = { refreshWaitMs, maxStaleMs, clock, stop };
   const kept = new KeptAnswers(cache, clock);
+  // The proxy keeps its own answers itself, with the scope that it has found out already.
+  asks.tracking.listen((question, answer, { origin }) => {
+    if (origin !== null) kept.keepHeard(reloader.scope(origin.caller), question, answer);
+  });
   const interests = new Interests();
   const allowed = new Allowed(options.allow, interests);
   const lookback = new Lookback(maxStaleMs, clock);
@@ -132,6 +136,7 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
     }),
     kept,
     allowed,
+    watch,
     cache,
     events,
     scope: caller => reloader.scope(caller),

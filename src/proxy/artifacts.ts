@@ -42,6 +42,7 @@ export class Artifacts {
    */
   async list(segments: readonly string[], asker: Asker): Promise<Answer> {
     return await this.#firstOf(
+      'listing',
       segments,
       asker,
       found => this.#listed(found, asker),
@@ -53,6 +54,7 @@ export class Artifacts {
   async open(request: FileRequest, asker: Asker): Promise<Opened> {
     const { versions, passed } = this.#options;
     return await this.#firstOf(
+      'file',
       request.segments,
       asker,
       found =>
@@ -72,6 +74,7 @@ export class Artifacts {
 
   /** Of the version that the path belongs to; else, and where the cache cannot take it, of MLflow. */
   async #firstOf<T>(
+    what: 'listing' | 'file',
     segments: readonly string[],
     asker: Asker,
     ofVersion: (found: Stored | Coming) => T | Promise<T>,
@@ -79,7 +82,7 @@ export class Artifacts {
   ): Promise<T> {
     let fault = unknownAddress();
     try {
-      const found = await this.#options.versions.find(segments, asker);
+      const found = await this.#options.versions.find(segments, asker, what);
       if (found !== null) return await ofVersion(found);
     } catch (error) {
       fault = toSidecarError(error);
@@ -138,8 +141,9 @@ function storedFile(
   return { kind: 'stored', path: join(store.layout.snapshot(version.snapshot), path), size, sha256, stale };
 }
 
-function namesModel({ status, text }: Answer): boolean {
-  return status === 200 && /"path":\s*"MLmodel"/.test(text);
+/** And by MLflow's word: what is given instead of it may be of the run's model, which is elsewhere. */
+function namesModel({ status, stale, text }: Answer): boolean {
+  return status === 200 && stale === null && /"path":\s*"MLmodel"/.test(text);
 }
 
 function unknownAddress(): SidecarError {

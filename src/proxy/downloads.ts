@@ -1,5 +1,5 @@
 import type { Clock } from '../domain/clock.ts';
-import { SidecarError } from '../domain/errors.ts';
+import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
@@ -11,6 +11,10 @@ import type { DeadlineReloader } from '../reload/reloader.ts';
 import type { Store } from '../store/store.ts';
 import type { Interests } from './interests.ts';
 import type { Asker } from './questions.ts';
+
+/** For so long the other files of a load fail as its first did: a client asks for all of them, some at a time, before it gives up. */
+const FAILED_MS = 10_000;
+const MOST_FAILED = 1_000;
 
 export interface DownloadsOptions {
   readonly fetcher: Fetcher;
@@ -27,6 +31,7 @@ export class Downloads {
   readonly #options: DownloadsOptions;
   readonly #underWay = new Map<string, Arriving>();
   readonly #publishing = new Set<string>();
+  readonly #failed = new Map<string, { readonly error: SidecarError; readonly until: number }>();
 
   constructor(options: DownloadsOptions) {
     this.#options = options;
@@ -50,11 +55,28 @@ export class Downloads {
     });
     const key = keyOf(root, scope);
     this.#underWay.set(key, arriving);
+    this.#failed.delete(key);
     const forget = () => {
       if (this.#underWay.get(key) === arriving) this.#underWay.delete(key);
     };
-    arriving.done.then(forget, forget);
+    arriving.done.then(forget, (error: unknown) => {
+      forget();
+      this.#remember(key, toSidecarError(error));
+    });
     return arriving;
+  }
+
+  /** Why the last download of a root failed, where that was just now. A new load begins with a listing, and is not told. */
+  failure(root: ArtifactRoot, { scope }: Asker): SidecarError | null {
+    const found = this.#failed.get(keyOf(root, scope));
+    return found !== undefined && this.#options.clock.monotonic() < found.until ? found.error : null;
+  }
+
+  #remember(key: string, error: SidecarError): void {
+    this.#failed.delete(key);
+    this.#failed.set(key, { error, until: this.#options.clock.monotonic() + FAILED_MS });
+    const [oldest] = this.#failed.keys();
+    if (oldest !== undefined && this.#failed.size > MOST_FAILED) this.#failed.delete(oldest);
   }
 
   /** The one of a root that clients follow now. */

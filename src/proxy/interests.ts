@@ -19,6 +19,7 @@ export class Interests {
   readonly #versions = new Recent<string>();
   readonly #urisOf = new Recent<Map<string, ModelUri>>();
   readonly #roots = new Recent<Map<string, Held>>();
+  readonly #runIds = new Recent<true>();
   readonly #runs = new Recent<{ readonly runId: string; readonly root: string }>();
 
   /** A client was told that `uri` means this version. */
@@ -49,6 +50,12 @@ export class Interests {
   /** A run that is over, whose artifacts are below `root`. */
   ranInto(scope: Scope, runId: string, root: string): void {
     this.#runs.update(JSON.stringify([scope.id, root]), () => ({ runId, root }));
+    this.#runIds.update(JSON.stringify([scope.id, runId]), () => true);
+  }
+
+  /** Whether a client asked for this run, and it is over. */
+  ran(scope: Scope, runId: string): boolean {
+    return this.#runIds.get(JSON.stringify([scope.id, runId])) ?? false;
   }
 
   /** The URI of what a run that is over has at `root`; null where no client asked for such a run. */

@@ -4,8 +4,11 @@ import { z } from 'zod';
 import type { Clock } from '../domain/clock.ts';
 import type { Scope } from '../domain/scope.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
+import type { Question } from '../registry/client.ts';
 import type { Cache } from '../store/cache.ts';
+import type { JsonAnswer } from '../upstream/json.ts';
 import { type Answer, answered } from './answer.ts';
+import { keyOf } from './reads.ts';
 
 /** In memory, and on the disk: of each what a thousand models and their runs need. */
 const MOST_ENTRIES = 5_000;
@@ -65,6 +68,12 @@ export class KeptAnswers {
     const kept = { answer, at: now, writtenAt: isOnDisk ? before.writtenAt : now };
     this.#remember(id, kept);
     if (!isOnDisk) this.#write(id, kept);
+  }
+
+  /** What a reload was told of logged models and runs, which is nowhere else. */
+  keepHeard(scope: Scope, question: Question, { status, text }: JsonAnswer): void {
+    if (status >= 400 || !/^(logged-models\/|runs\/get$)/.test(question.path)) return;
+    this.keep(scope, keyOf(question), answered(text, status));
   }
 
   /** MLflow says that there is no such thing any more. */

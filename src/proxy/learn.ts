@@ -30,7 +30,11 @@ export function learn(lesson: Lesson, refs: Refs | null, interests: Interests): 
   for (const [uri, version] of meanings(lesson)) resolved(uri, version, lesson, refs, interests);
   const model = loggedModel(lesson);
   if (model !== null) {
-    interests.holds(scope, [model.artifact_uri], { kind: 'logged_model', modelId: model.model_id });
+    const { artifact_uri: root, model_id: modelId, source_run_id: runId, name } = model;
+    interests.holds(scope, [root], { kind: 'logged_model', modelId });
+    // Whoever asked for the run before loads what it logged under that name.
+    if (runId !== null && name !== null && interests.ran(scope, runId))
+      interests.holds(scope, [root], { kind: 'run', runId, path: name });
   }
   const run = finishedRun(lesson);
   if (run !== null) interests.ranInto(scope, run.run_id, run.artifact_uri);

@@ -54,11 +54,11 @@ export class Lookback {
     return found.toSorted((a, b) => a.ageS - b.ageS)[0] ?? null;
   }
 
-  /** What a run logged below `root`. */
-  run(refs: Refs, scope: Scope, root: string): Given | null {
+  /** What a run logged at `source`, or as a model of that name. */
+  run(refs: Refs, scope: Scope, source: string): Given | null {
     const ofRuns = refs
       .all(scope)
-      .filter(({ uri, published }) => uri.kind === 'run' && published?.root?.[0] === root);
+      .filter(({ uri, published }) => uri.kind === 'run' && published?.version.source === source);
     return this.#usable(refs, scope, ofRuns)[0] ?? null;
   }
 

@@ -1,6 +1,7 @@
 import type { Caller } from '../domain/caller.ts';
 import type { EventBus, ProxySource } from '../domain/events.ts';
 import type { Scope } from '../domain/scope.ts';
+import type { RegistryWatch } from '../reload/registry-watch.ts';
 import type { Cache } from '../store/cache.ts';
 import type { Addresses } from './addresses.ts';
 import type { Allowed } from './allowed.ts';
@@ -21,6 +22,7 @@ export interface ProxyOptions {
   readonly relay: Relay;
   readonly kept: KeptAnswers;
   readonly allowed: Allowed;
+  readonly watch: RegistryWatch;
   readonly cache: Cache;
   readonly events: EventBus;
   readonly scope: (caller: Caller) => Scope;
@@ -83,11 +85,13 @@ export class MlflowProxy {
     caller: Caller,
     artifact: readonly string[] | null,
   ): Promise<RelayedAnswer> {
-    const { kept, relay, artifacts } = this.#options;
+    const { kept, relay, artifacts, watch } = this.#options;
     // Before it is sent and after it is answered: it may have changed what is asked in between.
     kept.expire();
     try {
       const answer = await relay.send(request);
+      // It answers, and whoever changes something is to read that, and not what was true before.
+      watch.answered(0);
       this.#tell('relay', caller, 'passed', null);
       return answer;
     } finally {

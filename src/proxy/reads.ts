@@ -101,7 +101,7 @@ export function readOf(
   const { server, below, sinceMlflow3, maxBytes }: ReadRoute = READS[route];
   if (method === 'POST') assertShallow(body);
   else assertPlain(query);
-  const asked = method === 'POST' ? { body: body ?? {} } : { query: [...query] };
+  const asked = method === 'POST' ? { body: body ?? {} } : { query: pairsOf(route, query) };
   const fields = new Map<string, unknown>(method === 'POST' ? Object.entries(body ?? {}) : query);
   if (id !== null) fields.set('model_id', id);
   const question: Question = {
@@ -114,6 +114,12 @@ export function readOf(
   return { route, server, question, fields, key: keyOf(question) };
 }
 
+/** MLflow's client names a run twice, and by its old name first. */
+function pairsOf(route: Route, query: URLSearchParams): readonly (readonly [string, string])[] {
+  const isDoubled = route === 'runs/get' && query.get('run_uuid') === query.get('run_id');
+  return [...query].filter(([key]) => !isDoubled || key !== 'run_uuid');
+}
+
 /** The listing of a directory of MLflow's artifact server. */
 export function listingOf(path: string): Read {
   const found: Found = { route: 'artifacts', method: 'GET', path: 'artifacts', id: null };
@@ -121,8 +127,9 @@ export function listingOf(path: string): Read {
 }
 
 /** Equal for equal questions, in whatever order their fields come. */
-function keyOf({ path, below, query, body }: Question): string {
-  const pairs = Array.isArray(query) ? query.toSorted(([a], [b]) => (a < b ? -1 : Number(a > b))) : [];
+export function keyOf({ path, below, query, body }: Question): string {
+  const named = Array.isArray(query) ? query : Object.entries(query ?? {});
+  const pairs = named.toSorted(([a], [b]) => (a < b ? -1 : Number(a > b)));
   return JSON.stringify([below ?? '2.0/mlflow', path, pairs, sorted(body ?? null)]);
 }
 

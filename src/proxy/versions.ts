@@ -49,9 +49,14 @@ export class Versions {
 
   /**
    * Null where it is in none that is known, or none can come into the cache.
-   * @throws SidecarError `not_allowed`
+   * @param what a listing begins a load, and with it a download; a file belongs to one
+   * @throws SidecarError `not_allowed`; for a file why the rest of its version could not be had just now
    */
-  async find(segments: readonly string[], asker: Asker): Promise<Stored | Coming | null> {
+  async find(
+    segments: readonly string[],
+    asker: Asker,
+    what: 'listing' | 'file',
+  ): Promise<Stored | Coming | null> {
     const { cache, interests, downloads } = this.#options;
     const store = cache.opened;
     // What is remembered of a version is no file that can be read.
@@ -62,6 +67,8 @@ export class Versions {
     if (found !== null) return found;
     const place = places.find(({ root }) => interests.has(asker.scope, root));
     if (place === undefined || store.problem !== null) return null;
+    const failure = what === 'file' ? downloads.failure(place.root, asker) : null;
+    if (failure !== null) throw failure;
     return { kind: 'arriving', store, arriving: downloads.join(store, place.root, asker), ...place };
   }
 

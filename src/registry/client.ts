@@ -49,6 +49,8 @@ export interface RegistryCall extends Call {
   readonly onAnswered?: () => void;
 }
 
+type AnswerListener = (question: Question, answer: JsonAnswer, call: RegistryCall) => void;
+
 export interface RegistryClientOptions {
   readonly client: MlflowClient;
   readonly baseUri: string;
@@ -64,11 +66,17 @@ export class RegistryClient {
   readonly #options: RegistryClientOptions;
   readonly #plan: RetryPlan;
   readonly #places: Places;
+  #listener: AnswerListener | null = null;
 
   constructor(options: RegistryClientOptions) {
     this.#options = options;
     this.#plan = { attempts: options.attempts, tryTimeoutMs: options.tryTimeoutMs, budgetMs: BUDGET_MS };
     this.#places = new Places(this.#who, PLACES);
+  }
+
+  /** Has somebody told of every answer, a 400 or 404 included. */
+  listen(listener: AnswerListener): void {
+    this.#listener = listener;
   }
 
   /** Questions that wait for their turn. */
@@ -90,6 +98,7 @@ export class RegistryClient {
         const answer = await this.#askOnce(this.#who, question, { ...call, signal });
         this.#options.health?.answered();
         call.onAnswered?.();
+        this.#listener?.(question, answer, call);
         return answer;
       }),
     );

@@ -20,6 +20,7 @@ import type { Reservation } from '../store/collect/reservations.ts';
 import { Vanished } from '../store/disk/vanished.ts';
 import type { Intake } from '../store/intake/intake.ts';
 import type { Store } from '../store/store.ts';
+import type { Call } from '../upstream/mlflow-client.ts';
 import { type Arriving, ArrivingVersion, type Obtained } from './arriving.ts';
 import { PhaseTimer } from './phase-timer.ts';
 
@@ -87,6 +88,18 @@ export class Fetcher {
       // Whether that matters is for the fetch to say: the files may be in the store.
       return [];
     }
+  }
+
+  /**
+   * The same root without the parts that hold nothing, so that a run's model is the model that it logged.
+   * @throws SidecarError why a listing did not come
+   */
+  async withoutEmpty(root: ArtifactRoot, call: Call): Promise<ArtifactRoot> {
+    const [first, ...others] = root;
+    const [next, ...more] = others;
+    if (next === undefined) return root;
+    const isEmpty = (await selectSource(first, this.#options).list('', call)).length === 0;
+    return isEmpty ? await this.withoutEmpty([next, ...more], call) : root;
   }
 
   /** @param stopped when the run is not wanted any more */

@@ -144,8 +144,9 @@ export class Pipeline {
     progress: RunProgress,
   ): Promise<RunResult> {
     const { registry, fetcher, clock } = this.#options;
-    const artifacts = root ?? (await registry.locate(version, call));
-    progress.needs(fetcher.breakersOf(artifacts));
+    const named = root ?? (await registry.locate(version, call));
+    progress.needs(fetcher.breakersOf(named));
+    const artifacts = await fetcher.withoutEmpty(named, call);
     const wanted = {
       ...wish,
       workspace: wish.caller.workspace,

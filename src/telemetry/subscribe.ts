@@ -146,9 +146,12 @@ function jobBegun({ caller, modelUris, isResumed }: SidecarEvent & { type: 'job_
   return { level: 'info', msg: `${verb} the asynchronous reload of ${which}`, fields };
 }
 
+/** Of what a load asks, those that every load asks once, be it of a registered model or of a logged one. */
+const ONE_OF_A_LOAD = new Set(['model-versions/get-download-uri', 'logged-models/*']);
+
 /** One for a load, and the others of the same load for whoever looks closely. */
 function proxied({ caller, what, source, stale }: SidecarEvent & { type: 'proxied' }): Line {
-  const level = what === 'model-versions/get-download-uri' ? 'warn' : 'debug';
+  const level = ONE_OF_A_LOAD.has(what) ? 'warn' : 'debug';
   const fields = { ...callerFields(caller), what, source, code: stale };
   return {
     level,

@@ -87,3 +87,22 @@ test.each([null, 'text', { model_versions: 'x' }, { model: {} }, { run: { info: 
     }
   },
 );
+
+test('a logged model of a run that a client asked for is what that run logged under its name', () => {
+  const interests = new Interests();
+  const teach = (route: string, body: unknown) =>
+    learn({ read: read(route, { run_id: 'abc' }), body, scope: OWN, order: 1, now: 1 }, null, interests);
+  const info = {
+    model_id: 'm-1',
+    name: 'model',
+    source_run_id: 'abc',
+    artifact_uri: ONE[0],
+    status: 'READY',
+  };
+  teach('logged-models/m-1', { model: { info } });
+  expect(urisAt(interests, ONE)).toEqual(['models:/m-1']);
+  const run = { run_id: 'abc', experiment_id: '0', artifact_uri: 'mlflow-artifacts:/0/abc/artifacts' };
+  teach('runs/get', { run: { info: { ...run, status: 'FINISHED' } } });
+  teach('logged-models/m-1', { model: { info } });
+  expect(urisAt(interests, ONE)).toEqual(['models:/m-1', 'runs:/abc/model']);
+});

@@ -18,27 +18,23 @@ export interface LoadedModel {
   /** That resolution named. */
   readonly version: string;
   readonly files: ReadonlyMap<string, Buffer>;
-  readonly ms: number;
 }
 
 /** An answer that ended a load. */
 export class LoadFailed extends Error {
   /** Null where no whole answer came. */
   readonly status: number | null;
-  /** From the beginning of the load. */
-  readonly ms: number;
 
-  constructor(what: string, status: number | null, text: string, ms: number) {
+  constructor(what: string, status: number | null, text: string) {
     super(`${what}: ${status ?? 'no answer'} ${text}`);
     this.name = 'LoadFailed';
     this.status = status;
-    this.ms = ms;
   }
 }
 
 /**
- * Loads a model as MLflow's Python client does: the same calls in the same order, and eight files at a time. It tries nothing again: any
- * status but 200 ends it.
+ * Loads a model as MLflow's Python client does: the same calls in the same order, and eight files at a time, all of which it asks for
+ * even where one fails. It tries nothing again: any status but 200 ends it.
  * @param base address of MLflow, or of who stands in for it
  * @param uri `models:/name/stage`, `models:/name@alias` or `models:/name/version`
  * @throws LoadFailed; or the signal's reason
@@ -56,7 +52,6 @@ class Load {
   readonly #base: string;
   readonly #connections: Agent;
   readonly #signal: AbortSignal | null;
-  readonly #startedAt = performance.now();
 
   constructor(base: string, connections: Agent, signal: AbortSignal | null) {
     this.#base = base;
@@ -78,11 +73,7 @@ class Load {
       if (one.status === 'rejected') throw one.reason;
       files.set(...one.value);
     }
-    return { version, files, ms: this.#ms };
-  }
-
-  get #ms(): number {
-    return performance.now() - this.#startedAt;
+    return { version, files };
   }
 
   async #resolve(name: string, alias: string | null, reference: string): Promise<string> {
@@ -105,7 +96,7 @@ class Load {
       stages: [stage],
     });
     const [newest] = answer.model_versions.map(({ version }) => version).toSorted((a, b) => +b - +a);
-    if (newest === undefined) throw this.#failed(name, 200, `No versions with stage '${stage}' found.`);
+    if (newest === undefined) throw new LoadFailed(name, 200, `No versions with stage '${stage}' found.`);
     return newest;
   }
 
@@ -161,15 +152,11 @@ class Load {
       });
       const bytes = Buffer.from(await answer.body.arrayBuffer());
       if (answer.statusCode === 200) return bytes;
-      throw this.#failed(url, answer.statusCode, bytes.toString('utf8'));
+      throw new LoadFailed(url, answer.statusCode, bytes.toString('utf8'));
     } catch (error) {
       if (error instanceof LoadFailed) throw error;
       this.#signal?.throwIfAborted();
-      throw this.#failed(url, null, String(error));
+      throw new LoadFailed(url, null, String(error));
     }
-  }
-
-  #failed(what: string, status: number | null, text: string): LoadFailed {
-    return new LoadFailed(what, status, text, this.#ms);
   }
 }

@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
@@ -26,12 +29,12 @@ export type Done = z.infer<typeof DoneSchema>;
 /** MLflow's own client with certain settings. A name is that of `PythonClient.do`. */
 export interface MlflowAt {
   /** @throws Error where it fails */
-  gives(name: string, args: Readonly<Record<string, unknown>>): Promise<unknown>;
+  readonly gives: (name: string, args: Readonly<Record<string, unknown>>) => Promise<unknown>;
   /**
    * What it raises.
    * @throws Error where it gives something
    */
-  fails(name: string, args: Readonly<Record<string, unknown>>): Promise<string>;
+  readonly fails: (name: string, args: Readonly<Record<string, unknown>>) => Promise<string>;
 }
 
 /** MLflow's own client in a process of its own, which does one command after the other. */
@@ -44,14 +47,20 @@ export class PythonClient {
 
   /** Its first command waits for `import mlflow`, which takes 3 to 4 s. */
   constructor(version: MlflowVersion) {
+    // Its own, since MLflow leaves what it downloads to the end of the process.
+    const dir = mkdtempSync(join(tmpdir(), 'mlflow-client-'));
     this.#child = spawn(mlflowPython(version), [SCRIPT], {
-      env: mlflowEnv(),
+      cwd: dir,
+      env: { ...mlflowEnv(), TMPDIR: dir },
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     if (this.#child.stdout === null) throw new Error('Its output is not piped.');
     this.#lines = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
     this.#closed = once(this.#child, 'close');
-    this.#kill = atExit(() => void this.#child.kill('SIGKILL'));
+    this.#kill = atExit(() => {
+      this.#child.kill('SIGKILL');
+      rmSync(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    });
   }
 
   /**

@@ -83,9 +83,5 @@ def answer(command):
 
 
 logging.disable()
-# MLflow 2 makes a directory mlruns where it runs.
-with tempfile.TemporaryDirectory() as cwd:
-    os.chdir(cwd)
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
-    os.chdir("/")
+for line in sys.stdin:
+    print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
