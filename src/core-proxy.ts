@@ -11,22 +11,26 @@ import { Downloads } from './proxy/downloads.ts';
 import { Interests } from './proxy/interests.ts';
 import { KeptAnswers } from './proxy/kept-answers.ts';
 import { Lookback } from './proxy/lookback.ts';
+import { OldAnswers } from './proxy/old-answers.ts';
 import { PassedFiles } from './proxy/passed-files.ts';
 import { Plain } from './proxy/plain.ts';
 import { MlflowProxy } from './proxy/proxy.ts';
-import { Questions } from './proxy/questions.ts';
+import { PROXIED_MS, Questions } from './proxy/questions.ts';
 import { Relay } from './proxy/relay.ts';
 import { StoredRoots } from './proxy/stored.ts';
 import { Versions } from './proxy/versions.ts';
-import type { RegistryClient } from './registry/client.ts';
+import { RegistryClient } from './registry/client.ts';
 import type { Registry } from './registry/registry.ts';
 import type { Fetcher } from './reload/fetcher.ts';
-import type { RegistryWatch } from './reload/registry-watch.ts';
+import { RegistryWatch } from './reload/registry-watch.ts';
 import type { DeadlineReloader } from './reload/reloader.ts';
 import type { Cache } from './store/cache.ts';
 import type { Circuits } from './upstream/circuits.ts';
 import type { MlflowClient } from './upstream/mlflow-client.ts';
 import type { Transport } from './upstream/transport.ts';
+
+/** As long as a reload gives a listing: an object store behind MLflow may be slow. */
+const LISTING_TRY_MS = 30_000;
 
 /** What the proxy shares with the reload API. */
 export interface Shared {
@@ -76,21 +80,41 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
   const interests = new Interests();
   const allowed = new Allowed(options.allow, interests);
   const lookback = new Lookback(maxStaleMs, clock);
-  const servers = {
-    registry: { asks: asks.registry, uri: registryUri },
-    tracking: { asks: asks.tracking, uri: trackingUri },
+  const isOne = registryUri === trackingUri;
+  const uris = { uri: trackingUri, registry_uri: registryUri };
+  const tracking = isOne ? watch : new RegistryWatch(uris, refreshWaitMs, clock);
+  // That artifacts are slow says nothing of the server that they come through.
+  const watches = {
+    registry: watch,
+    tracking,
+    artifacts: new RegistryWatch(uris, refreshWaitMs, clock, tracking),
   };
+  const artifactBreaker = () => circuits.artifacts(new URL(trackingUri).origin);
+  const listings = new RegistryClient({
+    client: clients.downloads,
+    baseUri: trackingUri,
+    attempts: mlflow.attempts,
+    tryTimeoutMs: LISTING_TRY_MS,
+    budgetMs: deadlineMs,
+    events,
+    breaker: artifactBreaker(),
+  });
+  const servers = {
+    registry: { asks: asks.registry, uri: registryUri, watch: watches.registry, limitMs: PROXIED_MS },
+    tracking: { asks: asks.tracking, uri: trackingUri, watch: watches.tracking, limitMs: PROXIED_MS },
+    artifacts: { asks: listings, uri: trackingUri, watch: watches.artifacts, limitMs: deadlineMs },
+  };
+  const old = new OldAnswers(kept, maxStaleMs, clock);
   const questions = new Questions({
     ...times,
     servers,
-    watch,
     cache,
     kept,
+    old,
     lookback,
     interests,
     freshMs: options.freshS * 1_000,
   });
-  const artifactBreaker = () => circuits.artifacts(new URL(trackingUri).origin);
   const canRead = (root: ArtifactRoot) => {
     try {
       for (const part of root)
@@ -105,7 +129,7 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
     client: clients.downloads,
     trackingUri,
     breaker: artifactBreaker,
-    watch,
+    watch: watches.artifacts,
     kept,
     events,
     floor,
@@ -116,27 +140,29 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
   const versions = new Versions({ cache, stored, downloads, interests, allowed, lookback });
   return new MlflowProxy({
     questions,
-    addresses: new Addresses({ questions, registry, interests, lookback, cache, canRead, stop }),
-    artifacts: new Artifacts({ versions, downloads, interests, allowed, questions, passed }),
-    plain: new Plain({
-      client: clients.questions,
-      trackingUri,
-      kept,
-      timeoutMs: tryTimeoutMs,
-      maxStaleMs,
+    addresses: new Addresses({
+      questions,
+      registry,
+      interests,
+      lookback,
+      cache,
+      canRead,
+      refreshWaitMs,
       stop,
     }),
+    artifacts: new Artifacts({ versions, downloads, interests, allowed, questions, passed }),
+    plain: new Plain({ ...times, client: clients.questions, trackingUri, kept, timeoutMs: tryTimeoutMs }),
     relay: new Relay({
       transport,
       workspace: mlflow.workspace,
-      breakerOf: url => (url.href.startsWith(registryUri) ? circuits.registry : circuits.tracking),
+      breakerOf: kind => (kind === 'artifacts' ? artifactBreaker() : circuits[kind]),
       floor,
       clock,
       events,
     }),
     kept,
     allowed,
-    watch,
+    watches,
     cache,
     events,
     scope: caller => reloader.scope(caller),

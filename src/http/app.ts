@@ -3,6 +3,8 @@ import { beginCall } from './call.ts';
 import type { HttpDeps } from './deps.ts';
 import { hostGuard, tokenGuard } from './guards.ts';
 import { mlflowApi } from './mlflow/handler.ts';
+import { refuseSpans } from './mlflow/spans.ts';
+import { SPANS_PATH } from './mlflow/target.ts';
 import { refuse } from './problem.ts';
 import { addApi, addProbes, noRoute } from './routes.ts';
 
@@ -13,7 +15,7 @@ export function createHttpApp(deps: HttpDeps): Express {
   app.use(beginCall(deps));
   addProbes(app, deps);
   app.use(hostGuard(deps.settings.allowedHosts), tokenGuard(deps.settings.token));
-  if (deps.settings.proxy !== 'off') app.use(mlflowApi(deps));
+  if (deps.settings.proxy !== 'off') app.use(mlflowApi(deps)).post(SPANS_PATH, refuseSpans);
   addApi(app, deps);
   app.use(noRoute, refuse(deps));
   return app;

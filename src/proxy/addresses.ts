@@ -1,15 +1,16 @@
-import { SidecarError } from '../domain/errors.ts';
+import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import { DownloadUriAnswer } from '../registry/answers.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Cache } from '../store/cache.ts';
 import { type Answer, answered } from './answer.ts';
+import type { Asker } from './asker.ts';
 import type { Interests } from './interests.ts';
 import type { Lookback } from './lookback.ts';
-import { type Asker, PROXIED_MS, type Questions } from './questions.ts';
+import { PROXIED_MS, type Questions } from './questions.ts';
 import { type Read, textOf } from './reads.ts';
-import { addressOf } from './roots.ts';
+import { addressOf, isMlflows } from './roots.ts';
 
 export interface AddressesOptions {
   readonly questions: Questions;
@@ -19,6 +20,7 @@ export interface AddressesOptions {
   readonly cache: Cache;
   /** Whether the sidecar can fetch from there. */
   readonly canRead: (root: ArtifactRoot) => boolean;
+  readonly refreshWaitMs: number;
   /** Aborts when the process ends. */
   readonly stop: AbortSignal;
 }
@@ -40,43 +42,68 @@ export class Addresses {
   async answer(read: Read, asker: Asker, self: string): Promise<Answer> {
     const name = textOf(read, 'name') ?? '';
     const version = textOf(read, 'version') ?? '';
-    const known: { root: ArtifactRoot | null } = { root: null };
-    const answer = await this.#options.questions.answer(read, asker, () => {
-      const refs = this.#options.cache.opened?.refs;
-      const given = refs && this.#options.lookback.version(refs, asker.scope, name, version);
-      known.root = given?.published.root ?? null;
-      return known.root === null
-        ? null
-        : { ...answered(''), source: 'store', ageS: Math.floor(given?.ageS ?? 0) };
-    });
-    const root = known.root ?? (await this.#rootIn(answer, asker).catch(unless(answer.stale === null)));
-    if (root === null || !this.#options.canRead(root)) return answer;
-    this.#options.interests.located(asker.scope, name, version, root);
-    const path = addressOf(root).map(encodeURIComponent).join('/');
-    return { ...answer, text: JSON.stringify({ artifact_uri: `${self}${ARTIFACTS}${path}` }) };
+    const published = () => this.#published(asker, name, version);
+    const answer = await this.#options.questions.answer(read, asker, () => published()?.answer ?? null);
+    const located = await this.#located(answer, asker, published());
+    if (located === null || !this.#isServed(located.root)) return located?.answer ?? answer;
+    this.#options.interests.located(asker.scope, name, version, located.root);
+    const path = addressOf(located.root).map(encodeURIComponent).join('/');
+    return { ...located.answer, text: JSON.stringify({ artifact_uri: `${self}${ARTIFACTS}${path}` }) };
+  }
+
+  /** What is published of a version, as MLflow would say it. */
+  #published({ scope }: Asker, name: string, version: string): Located | null {
+    const refs = this.#options.cache.opened?.refs;
+    const given = refs === undefined ? null : this.#options.lookback.version(refs, scope, name, version);
+    const root = given?.published.root;
+    if (given === null || root === undefined) return null;
+    const text = JSON.stringify({ artifact_uri: root[0] });
+    return { root, answer: { ...answered(text), source: 'store', ageS: Math.floor(given.ageS) } };
   }
 
   /** Null where MLflow says that there is none. */
-  async #rootIn(
-    { status, text }: Answer,
-    { caller: { authorization, workspace } }: Asker,
-  ): Promise<ArtifactRoot | null> {
-    const uri = status === 200 ? DownloadUriAnswer.safeParse(JSON.parse(text)).data?.artifact_uri : undefined;
-    if (uri === undefined) return null;
+  async #located(answer: Answer, asker: Asker, published: Located | null): Promise<Located | null> {
+    const uri = answer.status === 200 ? uriIn(answer) : null;
+    if (uri === null) return null;
+    if (answer.stale !== null && published !== null) return { ...published, answer };
+    try {
+      return { root: await this.#follow(uri, asker, published === null ? PROXIED_MS : undefined), answer };
+    } catch (error) {
+      // What is there of the version is the same, wherever MLflow says that it is.
+      const { code } = toSidecarError(error);
+      if (published !== null) return { ...published, answer: { ...published.answer, stale: code } };
+      if (answer.stale !== null) return null;
+      throw error;
+    }
+  }
+
+  /** The address may be of another model, or of a run, for which MLflow has to be asked. */
+  async #follow(uri: string, asker: Asker, limitMs = this.#options.refreshWaitMs): Promise<ArtifactRoot> {
+    const { authorization, workspace } = asker.caller;
     const call = { signal: this.#options.stop, authorization, workspace, origin: null };
-    const root = await within(PROXIED_MS, this.#options.registry.follow(uri, call));
+    const following = this.#options.registry.follow(uri, call);
+    following.catch(() => undefined);
+    const root = await within(limitMs, following);
     if (root !== TOO_LATE) return root;
     throw new SidecarError(
       'mlflow_timeout',
-      `MLflow did not say within ${PROXIED_MS / 1_000} s where ${uri} is.`,
+      `MLflow did not say within ${limitMs / 1_000} s where ${uri} is.`,
     );
+  }
+
+  /** Where the cache takes nothing, only what MLflow's own artifact server has can pass through. */
+  #isServed(root: ArtifactRoot): boolean {
+    const { canRead, cache } = this.#options;
+    return canRead(root) && (cache.problem === null || isMlflows(addressOf(root)));
   }
 }
 
-/** What is kept may lead on to what MLflow would have to be asked for; then it goes as it is. */
-function unless(isOfNow: boolean): (error: unknown) => null {
-  return error => {
-    if (isOfNow) throw error;
-    return null;
-  };
+/** A root, and the answer that names it. */
+interface Located {
+  readonly root: ArtifactRoot;
+  readonly answer: Answer;
+}
+
+function uriIn({ text }: Answer): string | null {
+  return DownloadUriAnswer.safeParse(JSON.parse(text)).data?.artifact_uri ?? null;
 }

@@ -5,6 +5,7 @@ import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
 import type { Refs } from '../store/records/refs.ts';
 import type { Interests } from './interests.ts';
+import { askedUris } from './lookback.ts';
 import { type Read, stagesOf, textOf } from './reads.ts';
 
 /** What clients may load, by the patterns of model URIs that are allowed. */
@@ -78,7 +79,7 @@ export class Allowed {
         const stages = stagesOf(read);
         return stages.length === 0
           ? this.#allows({ kind: 'latest', name })
-          : stages.every(stage => this.#allows({ kind: 'stage', name, stage }));
+          : askedUris(read).length === stages.length && askedUris(read).every(uri => this.#allows(uri));
       }
       case 'model-versions/get':
       case 'model-versions/get-download-uri':

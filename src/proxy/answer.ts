@@ -13,7 +13,7 @@ export interface Answer {
   readonly stale: ErrorCode | null;
 }
 
-export const JSON_TYPE = 'application/json';
+const JSON_TYPE = 'application/json';
 
 /** What MLflow says now. */
 export function answered(text: string, status = 200, contentType = JSON_TYPE): Answer {

@@ -1,13 +1,15 @@
 import { join } from 'node:path';
 import { type ErrorCode, SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { ArtifactRoot } from '../domain/version.ts';
+import { OpenFile, Unreadable } from '../store/disk/open-file.ts';
 import type { Allowed } from './allowed.ts';
 import type { Answer } from './answer.ts';
+import type { Asker } from './asker.ts';
 import type { Downloads } from './downloads.ts';
 import type { Interests } from './interests.ts';
 import type { FileRequest, Opened } from './opened.ts';
 import type { PassedFiles } from './passed-files.ts';
-import type { Asker, Questions } from './questions.ts';
+import type { Questions } from './questions.ts';
 import { listingOf } from './reads.ts';
 import { isMlflows } from './roots.ts';
 import { listingAnswer, noSuchArtifact } from './tree.ts';
@@ -24,6 +26,8 @@ export interface ArtifactsOptions {
 
 /** The cache takes nothing, which is no reason for a client of MLflow's to get nothing. */
 const CACHE_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['disk_full', 'internal']);
+
+const NOT_STALE = { ageS: null, stale: null };
 
 /**
  * MLflow's artifact server: what belongs to a version comes from the store, or on its way there; everything else is asked of MLflow
@@ -52,19 +56,45 @@ export class Artifacts {
 
   /** @throws SidecarError why it cannot be had, and there is nothing to say instead */
   async open(request: FileRequest, asker: Asker): Promise<Opened> {
-    const { versions, passed } = this.#options;
     return await this.#firstOf(
       'file',
       request.segments,
       asker,
-      found =>
-        found.kind === 'stored' ? storedFile(found, request, null) : this.#openComing(found, request),
+      found => this.#openFound(found, request, asker),
       () =>
-        passed.open(request, asker, async reason => {
-          const run = await versions.ofRun(request.segments, asker);
-          return run === null ? null : storedFile(run, request, reason);
-        }),
+        this.#options.passed.open(request, asker, reason => this.#openInstead(request, asker, reason.code)),
     );
+  }
+
+  /** Where somebody removed the files of a version that is remembered, it is looked for once more. */
+  async #openFound(found: Stored | Coming, request: FileRequest, asker: Asker): Promise<Opened> {
+    if (found.kind === 'arriving') return await this.#openComing(found, request);
+    const { versions } = this.#options;
+    try {
+      return await storedFile(found, request, NOT_STALE);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      versions.lost(found, asker);
+      const again = await versions.find(request.segments, asker, 'file');
+      if (again === null) throw error;
+      return again.kind === 'stored'
+        ? await storedFile(again, request, NOT_STALE)
+        : await this.#openComing(again, request);
+    }
+  }
+
+  /** What is published of a run, where the disk gives it. */
+  async #openInstead(request: FileRequest, asker: Asker, stale: ErrorCode): Promise<Opened | null> {
+    const { versions } = this.#options;
+    const run = await versions.ofRun(request.segments, asker);
+    if (run === null) return null;
+    try {
+      return await storedFile(run, request, { ageS: run.ageS, stale });
+    } catch (error) {
+      if (!(error instanceof Unreadable)) throw error;
+      if (error.isGone) versions.lost(run, asker);
+      return null;
+    }
   }
 
   /** A client changed, or may have changed, what is at this path. */
@@ -86,7 +116,7 @@ export class Artifacts {
       if (found !== null) return await ofVersion(found);
     } catch (error) {
       fault = toSidecarError(error);
-      if (!CACHE_FAULTS.has(fault.code)) throw fault;
+      if (!(fault instanceof Unreadable || CACHE_FAULTS.has(fault.code))) throw fault;
     }
     if (!isMlflows(segments)) throw fault;
     this.#options.allowed.assertPath(segments.join('/'), asker.scope);
@@ -119,7 +149,8 @@ export class Artifacts {
     const path = segments.join('/');
     const answer = await questions.answer(listingOf(path), asker, async () => {
       const run = await versions.ofRun(segments, asker);
-      return run === null ? null : listingAnswer([...run.version.files.values()], run.path, 'store');
+      if (run === null) return null;
+      return { ...listingAnswer([...run.version.files.values()], run.path, 'store'), ageS: run.ageS };
     });
     const root: ArtifactRoot = [`mlflow-artifacts:/${path}`];
     const uri = namesModel(answer) ? interests.runUriOf(asker.scope, root[0]) : null;
@@ -128,17 +159,22 @@ export class Artifacts {
   }
 }
 
-function storedFile(
+async function storedFile(
   { store, version, path }: Stored,
-  { segments }: FileRequest,
-  reason: SidecarError | null,
-): Opened {
-  const file = version.files.get(path);
-  const stale = reason?.code ?? null;
-  if (file === undefined)
-    return { kind: 'answer', answer: { ...noSuchArtifact(segments.join('/'), 'store'), stale } };
-  const { size, sha256 } = file;
-  return { kind: 'stored', path: join(store.layout.snapshot(version.snapshot), path), size, sha256, stale };
+  { segments, signal }: FileRequest,
+  age: Pick<Answer, 'ageS' | 'stale'>,
+): Promise<Opened> {
+  const known = version.files.get(path);
+  if (known === undefined)
+    return { kind: 'answer', answer: { ...noSuchArtifact(segments.join('/'), 'store'), ...age } };
+  const { size, sha256 } = known;
+  const file = await OpenFile.open(join(store.layout.snapshot(version.snapshot), path), signal);
+  const read = (from: number, to: number) => file.read(from, to);
+  return { kind: 'stored', size, sha256, read, close: () => file.close(), ...age };
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof Unreadable && error.isGone;
 }
 
 /** And by MLflow's word: what is given instead of it may be of the run's model, which is elsewhere. */

@@ -9,8 +9,8 @@ import type { Arriving } from '../reload/arriving.ts';
 import type { Fetcher } from '../reload/fetcher.ts';
 import type { DeadlineReloader } from '../reload/reloader.ts';
 import type { Store } from '../store/store.ts';
+import type { Asker } from './asker.ts';
 import type { Interests } from './interests.ts';
-import type { Asker } from './questions.ts';
 
 /** For so long the other files of a load fail as its first did: a client asks for all of them, some at a time, before it gives up. */
 const FAILED_MS = 10_000;

@@ -8,13 +8,16 @@ import type { Question } from '../registry/client.ts';
 import type { Cache } from '../store/cache.ts';
 import type { JsonAnswer } from '../upstream/json.ts';
 import { type Answer, answered } from './answer.ts';
-import { keyOf } from './reads.ts';
+import { keyOf, type Read } from './reads.ts';
 
-/** In memory, and on the disk: of each what a thousand models and their runs need. */
+/** In memory: what a thousand models and their runs need. */
 const MOST_ENTRIES = 5_000;
 const MOST_BYTES = 16 * 1024 * 1024;
 /** A longer one is a search's, and of no load. */
 const LONGEST_BYTES = 256 * 1024;
+/** On the disk: 128 MiB at most, and a tenth of that as a rule. */
+const LONGEST_WRITTEN = 64 * 1024;
+const MOST_WRITTEN = 2_000;
 const LONGEST_ID = 1_000;
 /** An answer that stays the same is written anew this often, so that its age is known after a restart. */
 const WRITE_AGAIN_MS = 60_000;
@@ -34,7 +37,8 @@ const Stored = z.object({
 });
 
 interface Kept {
-  readonly answer: Answer;
+  /** Null where MLflow said no. */
+  readonly answer: Answer | null;
   /** Milliseconds since 1970. */
   readonly at: number;
   /** When it was last given to the disk. */
@@ -45,8 +49,7 @@ interface Kept {
 export class KeptAnswers {
   readonly #cache: Cache;
   readonly #clock: Clock;
-  /** Null for what was taken back. */
-  readonly #recent = new Map<string, Kept | null>();
+  readonly #recent = new Map<string, Kept>();
   readonly #writes = pLimit(WRITES_AT_ONCE);
   #bytes = 0;
   #freshFrom = 0;
@@ -58,30 +61,39 @@ export class KeptAnswers {
     this.#clock = clock;
   }
 
-  keep(scope: Scope, key: string, answer: Answer): void {
+  /** @param since when it was asked for: what was changed after that may not be in it */
+  keep(scope: Scope, { key, route }: Pick<Read, 'key' | 'route'>, answer: Answer, since: number): void {
     const id = idOf(scope, key);
-    const before = this.#forgetRecent(id);
+    const before = this.#forget(id);
     if (answer.text.length > LONGEST_BYTES) return;
-    const now = this.#clock.now();
-    const isOnDisk =
-      before !== null && before.answer.text === answer.text && now - before.writtenAt < WRITE_AGAIN_MS;
-    const kept = { answer, at: now, writtenAt: isOnDisk ? before.writtenAt : now };
+    const isSame = before?.answer?.text === answer.text;
+    const isOnDisk = isSame && before !== null && since - before.writtenAt < WRITE_AGAIN_MS;
+    const kept = { answer, at: since, writtenAt: isOnDisk ? before.writtenAt : since };
     this.#remember(id, kept);
-    if (!isOnDisk) this.#write(id, kept);
+    const isWorthIt = answer.text.length <= LONGEST_WRITTEN && !route.endsWith('/search');
+    if (!isOnDisk && (isWorthIt || route === 'logged-models/search')) this.#write(id, { ...kept, answer });
   }
 
   /** What a reload was told of logged models and runs, which is nowhere else. */
   keepHeard(scope: Scope, question: Question, { status, text }: JsonAnswer): void {
-    if (status >= 400 || !/^(logged-models\/|runs\/get$)/.test(question.path)) return;
-    this.keep(scope, keyOf(question), answered(text, status));
+    const route = heardRoute(question);
+    if (status >= 400 || route === null) return;
+    this.keep(scope, { key: keyOf(question), route }, answered(text, status), this.#clock.now());
   }
 
-  /** MLflow says that there is no such thing any more. */
-  forget(scope: Scope, key: string): void {
+  /** MLflow says that there is no such thing, or that it is not for whoever asks. */
+  deny(scope: Scope, key: string): void {
     const id = idOf(scope, key);
-    this.#forgetRecent(id);
-    this.#remember(id, null);
+    this.#forget(id);
+    const at = this.#clock.now();
+    this.#remember(id, { answer: null, at, writtenAt: at });
     this.#change(store => store.answers.remove(digestOf(id)));
+  }
+
+  /** When MLflow last said so, where it has said nothing else since; in milliseconds since 1970. */
+  deniedAt(scope: Scope, key: string): number | null {
+    const kept = this.#recent.get(idOf(scope, key));
+    return kept !== undefined && kept.answer === null ? kept.at : null;
   }
 
   /** Whatever is there may be of before a change. */
@@ -93,54 +105,54 @@ export class KeptAnswers {
   fresh(scope: Scope, key: string, maxAgeMs: number): Answer | null {
     if (maxAgeMs === 0) return null;
     const kept = this.#recent.get(idOf(scope, key));
-    if (kept === undefined || kept === null || kept.at <= this.#freshFrom) return null;
-    const ageMs = this.#clock.now() - kept.at;
-    return ageMs >= 0 && ageMs < maxAgeMs
-      ? { ...kept.answer, source: 'kept', ageS: Math.floor(ageMs / 1_000) }
-      : null;
+    return kept === undefined || kept.at <= this.#freshFrom ? null : this.#aged(kept, maxAgeMs);
   }
 
-  /** The last one, if it is younger than `maxAgeMs`; of a process before this one, too. */
+  /** The last one, if it is not older than `maxAgeMs`; of a process before this one, too. */
   async last(scope: Scope, key: string, maxAgeMs: number): Promise<Answer | null> {
     const id = idOf(scope, key);
-    const recent = this.#recent.get(id);
-    const kept = recent === undefined ? await this.#read(id) : recent;
-    if (kept === null) return null;
-    const ageMs = Math.max(0, this.#clock.now() - kept.at);
-    return ageMs <= maxAgeMs ? { ...kept.answer, source: 'kept', ageS: Math.floor(ageMs / 1_000) } : null;
+    const kept = this.#recent.get(id) ?? (await this.#read(id));
+    return kept === null ? null : this.#aged(kept, maxAgeMs);
   }
 
-  #remember(id: string, kept: Kept | null): void {
+  #aged({ answer, at }: Kept, maxAgeMs: number): Answer | null {
+    const ageMs = Math.max(0, this.#clock.now() - at);
+    if (answer === null || ageMs >= maxAgeMs) return null;
+    return { ...answer, source: 'kept', ageS: Math.floor(ageMs / 1_000) };
+  }
+
+  #remember(id: string, kept: Kept): void {
     this.#recent.set(id, kept);
-    this.#bytes += kept?.answer.text.length ?? 0;
+    this.#bytes += sizeOf(kept);
     for (const oldest of this.#recent.keys()) {
       if (this.#recent.size <= MOST_ENTRIES && this.#bytes <= MOST_BYTES) break;
-      this.#forgetRecent(oldest);
+      this.#forget(oldest);
     }
   }
 
-  #forgetRecent(id: string): Kept | null {
-    const kept = this.#recent.get(id) ?? null;
+  #forget(id: string): Kept | null {
+    const kept = this.#recent.get(id);
+    if (kept === undefined) return null;
     this.#recent.delete(id);
-    this.#bytes -= kept?.answer.text.length ?? 0;
+    this.#bytes -= sizeOf(kept);
     return kept;
   }
 
   async #read(id: string): Promise<Kept | null> {
     const reading = this.#cache.opened?.answers.read(digestOf(id)).catch(() => null) ?? Promise.resolve(null);
     const text = await within(DISK_WAIT_MS, reading);
+    // Whatever came meanwhile is newer.
+    const meanwhile = this.#recent.get(id);
+    if (meanwhile !== undefined) return meanwhile;
     const stored = text === TOO_LATE || text === null ? null : parse(text);
     if (stored === null || stored.key !== id) return null;
-    const kept = {
-      answer: answered(stored.text, stored.status, stored.type),
-      at: stored.at,
-      writtenAt: stored.at,
-    };
+    const answer = answered(stored.text, stored.status, stored.type);
+    const kept = { answer, at: stored.at, writtenAt: stored.at };
     this.#remember(id, kept);
     return kept;
   }
 
-  #write(id: string, { answer, at }: Kept): void {
+  #write(id: string, { answer, at }: Kept & { readonly answer: Answer }): void {
     const { status, text, contentType: type } = answer;
     const stored: z.infer<typeof Stored> = { format: 1, key: id, at, status, text, type };
     const name = digestOf(id);
@@ -150,7 +162,7 @@ export class KeptAnswers {
       this.#onDisk.delete(name);
       this.#onDisk.add(name);
       for (const oldest of this.#onDisk) {
-        if (this.#onDisk.size <= MOST_ENTRIES) break;
+        if (this.#onDisk.size <= MOST_WRITTEN) break;
         this.#onDisk.delete(oldest);
         await store.answers.remove(oldest);
       }
@@ -164,6 +176,15 @@ export class KeptAnswers {
     if (this.#writes.pendingCount >= MOST_UNWRITTEN) return;
     this.#writes(() => work(store)).catch(() => undefined);
   }
+}
+
+function sizeOf({ answer }: Kept): number {
+  return answer?.text.length ?? 0;
+}
+
+function heardRoute({ path }: Question): Read['route'] | null {
+  if (path === 'runs/get' || path === 'logged-models/search') return path;
+  return path.startsWith('logged-models/') ? 'logged-models/*' : null;
 }
 
 /** Short, whatever the question is. */

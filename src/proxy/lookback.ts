@@ -63,7 +63,7 @@ export class Lookback {
   }
 
   #latest(refs: Refs, scope: Scope, name: string, stages: readonly string[]): Answer | null {
-    const uris = (stages.length === 0 ? ['latest'] : stages).map(ref => `models:/${name}/${ref}`);
+    const uris = latestUris(name, stages);
     const found = uris.map(uri => this.#byUri(refs, scope, uri));
     const given = found.filter(one => one !== null);
     if (given.length < uris.length) return null;
@@ -94,6 +94,27 @@ export class Lookback {
       return isGiven ? [{ uri, published, ageS }] : [];
     });
   }
+}
+
+/** The URIs whose meaning a read asks for. */
+export function askedUris(read: Read): readonly ModelUri[] {
+  const name = textOf(read, 'name');
+  const version = textOf(read, 'version');
+  switch (read.route) {
+    case 'registered-models/get-latest-versions':
+      return latestUris(name ?? '', stagesOf(read)).flatMap(text => modelUriIn(text) ?? []);
+    case 'registered-models/alias':
+      return [modelUriIn(`models:/${name}@${textOf(read, 'alias') ?? ''}`) ?? []].flat();
+    case 'model-versions/get':
+    case 'model-versions/get-download-uri':
+      return [modelUriIn(`models:/${name}/${version}`) ?? []].flat();
+    default:
+      return [];
+  }
+}
+
+function latestUris(name: string, stages: readonly string[]): readonly string[] {
+  return (stages.length === 0 ? ['latest'] : stages).map(ref => `models:/${name}/${ref}`);
 }
 
 function modelAnswer(name: string, given: readonly Given[]): Answer | null {

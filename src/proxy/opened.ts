@@ -1,7 +1,7 @@
 import type { Answer } from './answer.ts';
 
 /** @param to exclusive; the end of the file where null */
-export type ReadPart = (from: number, to: number | null, signal: AbortSignal) => AsyncIterable<Uint8Array>;
+type ReadPart = (from: number, to: number | null, signal: AbortSignal) => AsyncIterable<Uint8Array>;
 
 /** A body of MLflow's as it comes, with what MLflow says of it. */
 export interface Passed {
@@ -15,16 +15,20 @@ export interface Passed {
   close(): void;
 }
 
+/** In the store, whole and verified; to be closed. */
+export interface StoredFile extends Pick<Answer, 'ageS' | 'stale'> {
+  readonly kind: 'stored';
+  /** In bytes. */
+  readonly size: number;
+  readonly sha256: string;
+  /** @param to exclusive */
+  readonly read: (from: number, to: number) => AsyncIterable<Uint8Array>;
+  readonly close: () => void;
+}
+
 /** A file for a client. */
 export type Opened =
-  /** In the store, whole and verified. */
-  | {
-      readonly kind: 'stored';
-      readonly path: string;
-      readonly size: number;
-      readonly sha256: string;
-      readonly stale: Answer['stale'];
-    }
+  | StoredFile
   /** On its way into the store. */
   | { readonly kind: 'arriving'; readonly size: number; readonly read: ReadPart }
   /** None of a version's: from MLflow to the client. */

@@ -9,9 +9,9 @@ import type { RegistryWatch } from '../reload/registry-watch.ts';
 import { contentLength, isAboutTheRequest, Refusal, singleHeader, statusError } from '../upstream/failure.ts';
 import type { MlflowClient, MlflowResponse } from '../upstream/mlflow-client.ts';
 import { answered } from './answer.ts';
+import type { Asker } from './asker.ts';
 import type { KeptAnswers } from './kept-answers.ts';
 import type { FileRequest, Opened, Passed } from './opened.ts';
-import type { Asker } from './questions.ts';
 
 const ATTEMPTS = 3;
 const LONGEST_ERROR = 64 * 1024;
@@ -28,7 +28,7 @@ const PASSED_HEADERS = [
 ];
 
 export interface PassedFilesOptions {
-  readonly client: MlflowClient;
+  readonly client: Pick<MlflowClient, 'send'>;
   readonly trackingUri: string;
   readonly breaker: () => Breaker;
   readonly watch: RegistryWatch;
@@ -80,6 +80,11 @@ export class PassedFiles {
       const soon = await old(reason);
       if (soon === null) return await asked;
       leave.abort(reason);
+      // Where it was answered meanwhile, that reaches its body no more.
+      asked.then(
+        passed => passed.close(),
+        () => undefined,
+      );
       return soon;
     } catch (thrown) {
       const error = toSidecarError(thrown);
@@ -102,7 +107,7 @@ export class PassedFiles {
   }
 
   async #ask(request: FileRequest, asker: Asker, key: string, signal: AbortSignal): Promise<Passed> {
-    const { deadlineMs, breaker, events, client, kept, watch } = this.#options;
+    const { deadlineMs, breaker, events, client, kept, watch, clock } = this.#options;
     const what = `The artifact ${request.segments.join('/')}`;
     const { authorization, workspace } = asker.caller;
     const call = { authorization, workspace, origin: null };
@@ -133,7 +138,8 @@ export class PassedFiles {
       const error = statusError(what, response, text.slice(0, 200) || null);
       if (!isAboutTheRequest(status)) throw error;
       const contentType = singleHeader(response.headers['content-type']) ?? 'text/plain';
-      if (status === 404) kept.keep(asker.scope, key, answered(text, status, contentType));
+      if (status === 404)
+        kept.keep(asker.scope, { key, route: 'artifacts' }, answered(text, status, contentType), clock.now());
       throw new Refusal(error, { status, text, contentType });
     });
   }

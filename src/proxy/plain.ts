@@ -1,10 +1,12 @@
+import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import { withTimeout } from '../policy/abort.ts';
+import { SingleFlight } from '../policy/single-flight.ts';
 import { singleHeader } from '../upstream/failure.ts';
 import type { MlflowClient } from '../upstream/mlflow-client.ts';
 import { type Answer, answered } from './answer.ts';
+import type { Asker } from './asker.ts';
 import type { KeptAnswers } from './kept-answers.ts';
-import type { Asker } from './questions.ts';
 
 export type PlainPath = 'health' | 'version';
 
@@ -16,6 +18,7 @@ export interface PlainOptions {
   readonly kept: KeptAnswers;
   readonly timeoutMs: number;
   readonly maxStaleMs: number;
+  readonly clock: Clock;
   /** Aborts when the process ends. */
   readonly stop: AbortSignal;
 }
@@ -23,6 +26,7 @@ export interface PlainOptions {
 /** What MLflow says of itself, in plain text. Its health is never an old one. */
 export class Plain {
   readonly #options: PlainOptions;
+  readonly #asking = new SingleFlight<Answer>();
 
   constructor(options: PlainOptions) {
     this.#options = options;
@@ -30,10 +34,12 @@ export class Plain {
 
   /** @throws SidecarError why MLflow did not answer */
   async answer(path: PlainPath, asker: Asker): Promise<Answer> {
-    const { kept, maxStaleMs } = this.#options;
+    const { kept, maxStaleMs, clock } = this.#options;
     try {
-      const answer = await this.#ask(path, asker);
-      if (path === 'version' && answer.status === 200) kept.keep(asker.scope, path, answer);
+      // A health that hangs is asked once, however many look at it.
+      const answer = await this.#asking.join(`${asker.scope.id} ${path}`, () => this.#ask(path, asker));
+      if (path === 'version' && answer.status === 200)
+        kept.keep(asker.scope, { key: path, route: 'server-info' }, answer, clock.now());
       return answer;
     } catch (error) {
       const old = path === 'version' ? await kept.last(asker.scope, path, maxStaleMs) : null;

@@ -7,10 +7,11 @@ import type { Addresses } from './addresses.ts';
 import type { Allowed } from './allowed.ts';
 import { type Answer, answered } from './answer.ts';
 import type { Artifacts } from './artifacts.ts';
+import type { Asker } from './asker.ts';
 import type { KeptAnswers } from './kept-answers.ts';
 import type { FileRequest, Opened } from './opened.ts';
 import type { Plain, PlainPath } from './plain.ts';
-import type { Asker, Questions } from './questions.ts';
+import type { Questions } from './questions.ts';
 import type { Read } from './reads.ts';
 import type { Relay, RelayedAnswer, RelayRequest } from './relay.ts';
 
@@ -22,7 +23,7 @@ export interface ProxyOptions {
   readonly relay: Relay;
   readonly kept: KeptAnswers;
   readonly allowed: Allowed;
-  readonly watch: RegistryWatch;
+  readonly watches: Readonly<Record<Read['server'], RegistryWatch>>;
   readonly cache: Cache;
   readonly events: EventBus;
   readonly scope: (caller: Caller) => Scope;
@@ -85,13 +86,13 @@ export class MlflowProxy {
     caller: Caller,
     artifact: readonly string[] | null,
   ): Promise<RelayedAnswer> {
-    const { kept, relay, artifacts, watch } = this.#options;
+    const { kept, relay, artifacts, watches } = this.#options;
     // Before it is sent and after it is answered: it may have changed what is asked in between.
     kept.expire();
     try {
       const answer = await relay.send(request);
       // It answers, and whoever changes something is to read that, and not what was true before.
-      watch.answered(0);
+      watches[request.kind].answered(0);
       this.#tell('relay', caller, 'passed', null);
       return answer;
     } finally {

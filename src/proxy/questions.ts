@@ -1,7 +1,5 @@
-import type { Caller } from '../domain/caller.ts';
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
-import type { Scope } from '../domain/scope.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { RegistryClient } from '../registry/client.ts';
@@ -10,39 +8,48 @@ import type { Cache } from '../store/cache.ts';
 import { Refusal } from '../upstream/failure.ts';
 import type { JsonAnswer } from '../upstream/json.ts';
 import { type Answer, answered } from './answer.ts';
+import type { Asker } from './asker.ts';
 import type { Interests } from './interests.ts';
 import type { KeptAnswers } from './kept-answers.ts';
 import { learn } from './learn.ts';
 import type { Lookback } from './lookback.ts';
+import type { LookBack, OldAnswers } from './old-answers.ts';
 import type { Read } from './reads.ts';
 
-/** An unmodified client has no deadline of its own: within this it learns that there is nothing to give. */
+/** Of a registry's answer; an unmodified client has no deadline of its own. */
 export const PROXIED_MS = 8_000;
 
-export interface QuestionsOptions {
-  readonly servers: Readonly<
-    Record<Read['server'], { readonly asks: Pick<RegistryClient, 'ask'>; readonly uri: string }>
-  >;
+/** One that is asked: what it answers says nothing of the others. */
+interface AskedServer {
+  readonly asks: Pick<RegistryClient, 'ask'>;
+  readonly uri: string;
   readonly watch: RegistryWatch;
+  /** Within which a client learns that there is nothing to give. */
+  readonly limitMs: number;
+}
+
+export interface QuestionsOptions {
+  readonly servers: Readonly<Record<Read['server'], AskedServer>>;
   readonly cache: Cache;
   readonly kept: KeptAnswers;
+  readonly old: OldAnswers;
   readonly lookback: Lookback;
   readonly interests: Interests;
   readonly refreshWaitMs: number;
-  readonly maxStaleMs: number;
   readonly freshMs: number;
   readonly clock: Clock;
   /** Aborts when the process ends. */
   readonly stop: AbortSignal;
 }
 
-/** What the cache knows beside kept answers. */
-type LookBack = () => Answer | null | Promise<Answer | null>;
-
-/** Who asks. */
-export interface Asker {
-  readonly caller: Caller;
-  readonly scope: Scope;
+/** A question that was put to MLflow. */
+interface Put {
+  readonly read: Read;
+  readonly asker: Asker;
+  /** See Refs. */
+  readonly order: number;
+  /** Milliseconds since 1970. */
+  readonly since: number;
 }
 
 /**
@@ -66,16 +73,17 @@ export class Questions {
     asker: Asker,
     lookBack: LookBack = () => this.#lookBack(read, asker),
   ): Promise<Answer> {
-    const { kept, freshMs, watch, refreshWaitMs, clock } = this.#options;
+    const { kept, old, freshMs, refreshWaitMs, clock } = this.#options;
     const fresh = kept.fresh(asker.scope, read.key, freshMs);
     if (fresh !== null) return fresh;
     const startedAt = clock.monotonic();
+    const { watch, limitMs } = this.#options.servers[read.server];
     const slow = watch.slowReason();
     if (slow !== null) {
-      const old = await this.#old(read, asker, slow, lookBack);
-      if (old !== null) {
+      const atOnce = await old.find(read, asker, slow, lookBack);
+      if (atOnce !== null) {
         this.#askSoon(read, asker);
-        return old;
+        return atOnce;
       }
     }
     const failures: { last: SidecarError | null } = { last: null };
@@ -84,33 +92,31 @@ export class Questions {
       const first = await within(refreshWaitMs, asked);
       if (first !== TOO_LATE) return first;
       const reason = this.#noAnswer(read, refreshWaitMs, failures.last);
-      const old = slow === null ? await this.#old(read, asker, reason, lookBack) : null;
-      if (old !== null) {
+      const instead = slow === null ? await old.find(read, asker, reason, lookBack) : null;
+      if (instead !== null) {
         if (refreshWaitMs >= TELLING_WAIT_MS) watch.missedWait(reason);
-        return old;
+        return instead;
       }
-      const second = await within(PROXIED_MS - (clock.monotonic() - startedAt), asked);
+      const second = await within(limitMs - (clock.monotonic() - startedAt), asked);
       if (second !== TOO_LATE) return second;
-      throw this.#noAnswer(read, PROXIED_MS, failures.last);
+      throw this.#noAnswer(read, limitMs, failures.last);
     } catch (error) {
       return await this.#instead(toSidecarError(error), read, asker, lookBack);
     }
   }
 
   async #instead(error: SidecarError, read: Read, asker: Asker, lookBack: LookBack): Promise<Answer> {
+    const { old, kept, cache } = this.#options;
     const isOwn = asker.caller.authorization === null;
-    if (error instanceof Refusal && !(isOwn && error.code === 'access_denied')) return passedOn(error);
-    const old = await this.#old(read, asker, error, lookBack);
-    if (old !== null) return old;
+    if (error instanceof Refusal && !(isOwn && error.code === 'access_denied')) {
+      kept.deny(asker.scope, read.key);
+      return passedOn(error);
+    }
+    if (error.code === 'access_denied') old.refused(read, asker, cache.opened?.refs ?? null);
+    const instead = await old.find(read, asker, error, lookBack);
+    if (instead !== null) return instead;
     if (error instanceof Refusal) return passedOn(error);
     throw error;
-  }
-
-  async #old(read: Read, { scope }: Asker, reason: SidecarError, lookBack: LookBack): Promise<Answer | null> {
-    const { kept, maxStaleMs } = this.#options;
-    // First what is there to be loaded: MLflow may have named a version since that is not.
-    const found = (await lookBack()) ?? (await kept.last(scope, read.key, maxStaleMs));
-    return found === null ? null : { ...found, stale: reason.code };
   }
 
   #lookBack(read: Read, { scope }: Asker): Answer | null {
@@ -126,9 +132,11 @@ export class Questions {
 
   /** With all the tries that a question has, whether somebody waits for it still or not. */
   #ask(read: Read, asker: Asker, failures: { last: SidecarError | null }): Promise<Answer> {
-    const { servers, watch, cache, clock, stop } = this.#options;
+    const { servers, cache, clock, stop } = this.#options;
+    const { asks, watch } = servers[read.server];
     const refs = cache.opened?.refs ?? null;
     const order = refs?.nextOrder() ?? 0;
+    const since = clock.now();
     let askedAt = 0;
     const call = {
       signal: stop,
@@ -144,20 +152,22 @@ export class Questions {
       },
       onAnswered: () => watch.answered(clock.monotonic() - askedAt),
     };
-    const asked = servers[read.server].asks
+    const asked = asks
       .ask(read.question, call)
-      .then(json => this.#heard(json, read, asker, order));
+      .then(json => this.#heard(json, { read, asker, order, since }));
     // Nobody may be waiting for it any more.
     asked.catch(() => undefined);
     return asked;
   }
 
-  #heard({ status, text, body }: JsonAnswer, read: Read, { scope }: Asker, order: number): Answer {
-    const { kept, interests, cache, clock } = this.#options;
+  #heard({ status, text, body }: JsonAnswer, { read, asker, order, since }: Put): Answer {
+    const { kept, old, interests, cache, clock } = this.#options;
+    const { scope } = asker;
     const answer = answered(text, status);
-    if (status >= 400) kept.forget(scope, read.key);
+    old.taken(asker);
+    if (status >= 400) kept.deny(scope, read.key);
     else {
-      kept.keep(scope, read.key, answer);
+      kept.keep(scope, read, answer, since);
       learn({ read, body, scope, order, now: clock.now() }, cache.opened?.refs ?? null, interests);
     }
     return answer;

@@ -1,7 +1,7 @@
 import { SidecarError } from '../domain/errors.ts';
 import type { Question } from '../registry/client.ts';
 
-type Server = 'registry' | 'tracking';
+type Server = 'registry' | 'tracking' | 'artifacts';
 type Method = 'GET' | 'POST';
 
 interface ReadRoute {
@@ -30,7 +30,7 @@ const READS = {
   'runs/search': { server: 'tracking', methods: ['POST'], ...SEARCHED },
   'experiments/search': { server: 'tracking', methods: ['GET', 'POST'], ...SEARCHED },
   'server-info': { server: 'tracking', methods: ['GET'], below: '3.0/mlflow', sinceMlflow3: true },
-  artifacts: { server: 'tracking', methods: ['GET'], below: '2.0/mlflow-artifacts' },
+  artifacts: { server: 'artifacts', methods: ['GET'], below: '2.0/mlflow-artifacts' },
 } as const satisfies Record<string, ReadRoute>;
 
 type Route = keyof typeof READS;

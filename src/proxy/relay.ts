@@ -1,20 +1,33 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { Clock } from '../domain/clock.ts';
-import { type ErrorCode, errnoOf, SidecarError, toSidecarError } from '../domain/errors.ts';
+import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import { type FloorLimits, ProgressFloor } from '../policy/progress-floor.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
-import { connectionError, contentLength, isDroppedConnection } from '../upstream/failure.ts';
+import { bodyLength } from '../upstream/body-length.ts';
+import { connectionError } from '../upstream/failure.ts';
 import type { ResponseHead } from '../upstream/receive.ts';
 import { answerHeaders, requestHeaders } from '../upstream/relay-headers.ts';
 import type { Transport, UpstreamResponse } from '../upstream/transport.ts';
 import { Upload } from '../upstream/upload.ts';
 import { isWithheld, withheldError } from './not-relayed.ts';
+import { belowFloor, endless, failureOf, noTrial, tooLate } from './relay-errors.ts';
 
-/** From the end of the request's body to the head of the answer. */
-const FIRST_BYTE_MS = 60_000;
+/**
+ * To the head of the answer: in all tries where the request is short, else from the end of its body. A registry's answers are short;
+ * a search of many runs or a batch of metrics takes a busy server its time; a file that came is staged before it is answered.
+ */
+const ANSWER_MS: Readonly<Record<RelayKind, number>> = {
+  registry: 8_000,
+  tracking: 30_000,
+  artifacts: 120_000,
+};
+/** The one request that is to find out whether MLflow is back. */
+const TRIAL_MS = 8_000;
+/** Of a request's body: up to it a request is short, and sent at once. */
+const SHORT_BYTES = 1024 * 1024;
 /** Nothing of the request's body moved: somebody hangs. */
 const IDLE_MS = 30_000;
 /** A further try begins within it: an unmodified client has no deadline of its own. */
@@ -23,14 +36,12 @@ const FOREVER = Number.POSITIVE_INFINITY;
 const PLAN: RetryPlan = { attempts: 3, tryTimeoutMs: FOREVER, budgetMs: FOREVER };
 const ONCE: RetryPlan = { ...PLAN, attempts: 1 };
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['mlflow_unreachable', 'mlflow_timeout']);
-/** undici's words for a request that it does not send. */
-const NOT_SENDABLE = new Set([
-  'UND_ERR_INVALID_ARG',
-  'UND_ERR_NOT_SUPPORTED',
-  'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
-]);
+/** Whom a request is for: the server's registry, its runs and traces, or the files behind it. */
+export type RelayKind = 'registry' | 'tracking' | 'artifacts';
 
 export interface RelayRequest {
+  /** Says how long it may take, and which breaker it passes. */
+  readonly kind: RelayKind;
   /** Any of HTTP's. */
   readonly method: string;
   /** Rebuilt from decoded, re-encoded segments on the upstream's base address. */
@@ -63,15 +74,23 @@ export interface RelayedAnswer {
 export interface RelayOptions {
   /** Where others keep connections open, a request may be lost with one that closes: best one of its own. */
   readonly transport: Transport;
-  readonly breakerOf: (url: URL) => Breaker;
+  readonly breakerOf: (kind: RelayKind) => Breaker;
   /** For whoever names none: what a caller reads is of this one, too. */
   readonly workspace?: string | null;
-  /** Of answers' bodies. */
+  /** Of bodies, the requests' and the answers'. */
   readonly floor: FloorLimits;
   readonly clock: Clock;
   readonly events: EventBus;
-  readonly firstByteMs?: number;
+  readonly answerMs?: Readonly<Record<RelayKind, number>>;
+  readonly trialMs?: number;
   readonly idleMs?: number;
+}
+
+/** How long one try may take to the head of its answer. */
+interface TryLimit {
+  /** Milliseconds from now on. */
+  readonly ms: number;
+  readonly error: (upload: Upload | null) => SidecarError;
 }
 
 /** Passes requests on to MLflow and its answers back, both as they come, and never with the sidecar's own credential. */
@@ -99,7 +118,7 @@ export class Relay {
       request.signal.throwIfAborted();
       throw error;
     }
-    const length = lengthOf(request.method, response);
+    const length = bodyLength(request.method, response);
     if (length === 'unknown') {
       body.close();
       throw endless(who);
@@ -115,19 +134,24 @@ export class Relay {
 
   /** Only what may be done twice, and has had no answer, is tried again. */
   async #inTries(who: string, request: RelayRequest, signal: AbortSignal): Promise<UpstreamResponse> {
-    const { breakerOf, clock, events } = this.#options;
-    const { method, url, body } = request;
-    const breaker = breakerOf(url);
+    const { breakerOf, clock, events, answerMs = ANSWER_MS, trialMs = TRIAL_MS } = this.#options;
+    const { kind, method, url, body } = request;
+    const breaker = breakerOf(kind);
     const isRepeatable = body === null && (method === 'GET' || method === 'HEAD');
+    const isBrief = isShort(request);
+    const limitMs = isBrief && kind !== 'artifacts' ? answerMs[kind] : FOREVER;
     const noMoreTries = new AbortController();
     const startedAt = clock.monotonic();
+    let last: SidecarError | null = null;
     const hooks = {
       breaker,
       passesByItself: true as const,
       isTransient: ({ code }: SidecarError) => TRANSIENT.has(code),
       timeoutError: () => new SidecarError('mlflow_timeout', `${who} did not answer in time.`),
       onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) => {
-        const isTooLate = retryInMs !== null && clock.monotonic() - startedAt + retryInMs > TRIES_MS;
+        last = error;
+        const beginsAt = clock.monotonic() - startedAt + (retryInMs ?? 0);
+        const isTooLate = retryInMs !== null && beginsAt > Math.min(TRIES_MS, limitMs);
         if (isTooLate) noMoreTries.abort(error);
         if (!TRANSIENT.has(error.code)) return;
         const what = `${method} ${url.pathname}`;
@@ -135,23 +159,48 @@ export class Relay {
         events.emit({ type: 'try_failed', what, attempt, origin: null, error, retryInMs: next });
       },
     };
+    const limitOf = (isTrial: boolean): TryLimit => {
+      const inAllMs = isTrial ? Math.min(limitMs, trialMs) : limitMs;
+      // A try that was cut because another had failed before it says no more than that one.
+      const error = (upload: Upload | null) => last ?? tooLate(who, inAllMs, upload);
+      return { ms: inAllMs - (clock.monotonic() - startedAt), error };
+    };
     const until = AbortSignal.any([signal, noMoreTries.signal]);
     return await retry(isRepeatable ? PLAN : ONCE, hooks, until, () =>
-      pastBreaker(breaker, signal, () => this.#once(who, request, signal)),
+      breaker.run(
+        signal,
+        async trial => {
+          if (trial !== null && !isBrief) throw noTrial(who);
+          return await this.#once(who, request, signal, limitOf(trial !== null));
+        },
+        saysNothing,
+      ),
     );
   }
 
-  async #once(who: string, request: RelayRequest, signal: AbortSignal): Promise<UpstreamResponse> {
-    const { transport, firstByteMs = FIRST_BYTE_MS, idleMs = IDLE_MS } = this.#options;
-    const { method, url, body } = request;
-    const upload = body === null ? null : new Upload(body, { who, idleMs });
+  async #once(
+    who: string,
+    request: RelayRequest,
+    signal: AbortSignal,
+    limit: TryLimit,
+  ): Promise<UpstreamResponse> {
+    const { transport, floor, clock, answerMs = ANSWER_MS, idleMs = IDLE_MS } = this.#options;
+    const { kind, method, url, body } = request;
+    const firstByteMs = answerMs[kind];
+    const upload = body === null ? null : new Upload(body, { who, idleMs, floor, clock });
     const headers = { ...this.#workspace(), ...headersOf(request) };
-    const sent = { ...{ url, method, headers, firstByteMs, signal }, isLast: true as const };
+    const late = new AbortController();
+    const end = () => late.abort(limit.error(upload));
+    const timer = limit.ms === FOREVER ? undefined : setTimeout(end, limit.ms);
+    const ending = AbortSignal.any([signal, late.signal]);
+    const sent = { ...{ url, method, headers, firstByteMs, signal: ending }, isLast: true as const };
     try {
       return await transport.request(upload === null ? sent : { ...sent, body: upload });
     } catch (error) {
-      signal.throwIfAborted();
+      ending.throwIfAborted();
       throw failureOf(who, error, upload, firstByteMs);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -179,15 +228,9 @@ export class Relay {
   }
 }
 
-/** Never its trial: that must end soon, and be something that may be asked twice. */
-async function pastBreaker(
-  breaker: Breaker,
-  signal: AbortSignal,
-  work: () => Promise<UpstreamResponse>,
-): Promise<UpstreamResponse> {
-  const refused = breaker.refusal();
-  if (refused !== null) throw refused;
-  return breaker.state === 'closed' ? await breaker.run(signal, work, saysNothing) : await work();
+/** Without a body, or with one that is sent at once. */
+function isShort({ headers, body }: RelayRequest): boolean {
+  return body === null || Number(headers['content-length'] ?? Number.NaN) <= SHORT_BYTES;
 }
 
 /** It has answered, though perhaps only to say that it cannot. */
@@ -202,44 +245,4 @@ function headersOf({ headers, body, authorization }: RelayRequest): Record<strin
     ...(length === undefined ? {} : { 'content-length': length }),
     ...(authorization === null ? {} : { authorization }),
   };
-}
-
-/** In bytes; null where it comes in chunks; unknown where it ends with the connection. */
-function lengthOf(method: string, response: ResponseHead): number | null | 'unknown' {
-  const { statusCode, headers } = response;
-  const hasBody = method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
-  const codings = [headers['transfer-encoding'] ?? []].flat().join(',').toLowerCase();
-  if (/(^|,)\s*chunked\s*$/.test(codings)) return null;
-  return contentLength(response) ?? (hasBody ? 'unknown' : null);
-}
-
-function failureOf(who: string, error: unknown, upload: Upload | null, firstByteMs: number): SidecarError {
-  const code = errnoOf(error);
-  if (code === 'UND_ERR_HEADERS_TIMEOUT')
-    return new SidecarError('mlflow_timeout', `${who}: no answer within ${firstByteMs / 1_000} s.`);
-  if (NOT_SENDABLE.has(code)) {
-    const { message } = toSidecarError(error);
-    return new SidecarError('invalid_request', `The request cannot be passed on: ${message}.`);
-  }
-  const failure = connectionError(who, error);
-  if (upload === null || !upload.isUnderWay || !isDroppedConnection(failure)) return failure;
-  // Servers that refuse a body unread hang up, at times before their answer was read: that is no failure of theirs.
-  const { hint, message } = failure;
-  const isNoFault = { hint: hint ?? undefined, cause: error, serverFault: false };
-  return new SidecarError(failure.code, `${message} It had not taken all of the request's body.`, isNoFault);
-}
-
-function endless(who: string): SidecarError {
-  const message = `${who}: the answer has neither a length nor a visible end, so that a cut could not be told.`;
-  return new SidecarError('artifact_corrupt', message, {
-    hint: 'Have what stands in front of MLflow speak HTTP/1.1 with Content-Length or chunks.',
-  });
-}
-
-function belowFloor(who: string, { bytesPerSecond, windowS }: FloorLimits): SidecarError {
-  const speed = `${bytesPerSecond / 1_024} KiB/s`;
-  return new SidecarError(
-    'mlflow_timeout',
-    `${who}: the answer came at less than ${speed} for ${windowS} s.`,
-  );
 }

@@ -4,10 +4,10 @@ import type { Arriving } from '../reload/arriving.ts';
 import type { Cache } from '../store/cache.ts';
 import type { Store } from '../store/store.ts';
 import type { Allowed } from './allowed.ts';
+import type { Asker } from './asker.ts';
 import type { Downloads } from './downloads.ts';
 import type { Interests } from './interests.ts';
 import type { Lookback } from './lookback.ts';
-import type { Asker } from './questions.ts';
 import { type Place, placesOf } from './roots.ts';
 import type { StoredRoots, StoredVersion } from './stored.ts';
 
@@ -20,6 +20,9 @@ export type Stored = Place & {
   readonly store: Store;
   readonly version: StoredVersion;
 };
+
+/** What stands in for what MLflow would say. */
+export type OfRun = Stored & { readonly ageS: number };
 
 /** One of a version on its way there. */
 export type Coming = Place & {
@@ -87,7 +90,7 @@ export class Versions {
   }
 
   /** What is published of a run: MLflow lays its artifacts and those of the model that it logged over one another. */
-  async ofRun(segments: readonly string[], { scope }: Asker): Promise<Stored | null> {
+  async ofRun(segments: readonly string[], { scope }: Asker): Promise<OfRun | null> {
     const { cache, lookback, stored } = this.#options;
     const store = cache.opened;
     if (store === null || store.disk.isHanging) return null;
@@ -95,11 +98,19 @@ export class Versions {
       root: [own],
       path,
     } of placesOf(segments)) {
-      const root = lookback.run(store.refs, scope, own)?.published.root;
-      const version = root === undefined ? null : await stored.find(store, scope, root);
-      if (root !== undefined && version !== null) return { kind: 'stored', store, version, root, path };
+      const given = lookback.run(store.refs, scope, own);
+      const root = given?.published.root;
+      if (given === null || root === undefined) continue;
+      const version = await stored.find(store, scope, root);
+      if (version === null) continue;
+      return { kind: 'stored', store, version, root, path, ageS: Math.floor(given.ageS) };
     }
     return null;
+  }
+
+  /** Its files are not there any more, whatever is remembered of it. */
+  lost({ root }: Stored, { scope }: Asker): void {
+    this.#options.stored.forget(scope, root);
   }
 
   /** A client changed, or may have changed, what is at this path: no version that holds it is what it was. */

@@ -56,6 +56,7 @@ export interface RegistryClientOptions {
   readonly baseUri: string;
   readonly attempts: number;
   readonly tryTimeoutMs: number;
+  readonly budgetMs?: number;
   readonly events: EventBus;
   readonly breaker?: Breaker;
   readonly health?: HealthProbe;
@@ -70,7 +71,8 @@ export class RegistryClient {
 
   constructor(options: RegistryClientOptions) {
     this.#options = options;
-    this.#plan = { attempts: options.attempts, tryTimeoutMs: options.tryTimeoutMs, budgetMs: BUDGET_MS };
+    const { attempts, tryTimeoutMs, budgetMs = BUDGET_MS } = options;
+    this.#plan = { attempts, tryTimeoutMs, budgetMs };
     this.#places = new Places(this.#who, PLACES);
   }
 
@@ -124,12 +126,12 @@ export class RegistryClient {
 
   async #askOnce(what: string, question: Question, call: Call): Promise<JsonAnswer> {
     const response = await this.#options.client.send(what, this.#request(question), call);
-    if (question.sinceMlflow3 && response.statusCode === 404) {
-      response.body.close();
-      return NOT_THERE;
-    }
     const limit = { ...ANSWER_LIMIT, maxBytes: question.maxBytes ?? ANSWER_LIMIT.maxBytes };
-    return await readJson(what, response, limit, call.signal);
+    const isOlderServers = question.sinceMlflow3 === true && response.statusCode === 404;
+    return await readJson(what, response, limit, call.signal).catch((error: unknown) => {
+      if (isOlderServers && !call.signal.aborted) return NOT_THERE;
+      throw error;
+    });
   }
 
   #request(question: Question): { url: URL; method: 'GET' | 'POST'; body?: string } {

@@ -7,7 +7,7 @@ import type { Run } from './run.ts';
 import { type Fallback, judgeUnobtained, judgeUnresolved, type Verdict } from './verdict.ts';
 
 /** How long a cached version is given while MLflow refuses the sidecar's own credential; a caller's own is not borne with. */
-const REFUSED_GRACE_MS = 24 * 3_600_000;
+export const REFUSED_GRACE_MS = 24 * 3_600_000;
 
 /** A call and what the cache holds for it. */
 export interface Case {

@@ -13,12 +13,22 @@ export class RegistryWatch {
   readonly #uris: Pick<RegistryHealth, 'uri' | 'registry_uri'>;
   readonly #quickMs: number;
   readonly #clock: Clock;
+  readonly #front: RegistryWatch | null;
   #lastSuccessAt: number | null = null;
   #lastFailure: { readonly at: number; readonly message: string } | null = null;
   #slow: { readonly until: number; readonly reason: SidecarError } | null = null;
 
-  /** @param quickMs an answer within this time shows that the registry is not slow any more */
-  constructor(uris: Pick<RegistryHealth, 'uri' | 'registry_uri'>, quickMs: number, clock: Clock) {
+  /**
+   * @param quickMs an answer within this time shows that the registry is not slow any more
+   * @param front of the server that this one is behind, and slow with
+   */
+  constructor(
+    uris: Pick<RegistryHealth, 'uri' | 'registry_uri'>,
+    quickMs: number,
+    clock: Clock,
+    front: RegistryWatch | null = null,
+  ) {
+    this.#front = front;
     this.#uris = uris;
     this.#quickMs = quickMs;
     this.#clock = clock;
@@ -40,7 +50,7 @@ export class RegistryWatch {
   /** Why the registry is asked in the background only; null where callers may wait for it. */
   slowReason(): SidecarError | null {
     if (this.#slow !== null && this.#clock.monotonic() >= this.#slow.until) this.#slow = null;
-    return this.#slow?.reason ?? null;
+    return this.#slow?.reason ?? this.#front?.slowReason() ?? null;
   }
 
   health(): Omit<RegistryHealth, 'health'> {

@@ -1,11 +1,16 @@
 import { Readable } from 'node:stream';
+import type { Clock } from '../domain/clock.ts';
 import { SidecarError } from '../domain/errors.ts';
+import { type FloorLimits, ProgressFloor, type Transfer } from '../policy/progress-floor.ts';
 
 export interface UploadOptions {
   /** How messages begin: "MLflow at http://mlflow:5000". */
   readonly who: string;
   /** Milliseconds in which something must move. */
   readonly idleMs: number;
+  /** What must move, of which either side may be the slow one. */
+  readonly floor: FloorLimits;
+  readonly clock: Clock;
 }
 
 /**
@@ -16,8 +21,11 @@ export class Upload extends Readable {
   readonly #source: Readable;
   readonly #options: UploadOptions;
   readonly #idle: NodeJS.Timeout;
-  readonly #take = (chunk: unknown) => {
+  readonly #floor: ProgressFloor;
+  readonly #transfer: Transfer;
+  readonly #take = (chunk: Uint8Array) => {
     this.#idle.refresh();
+    this.#transfer.came(chunk.byteLength);
     if (!this.push(chunk)) this.#source.pause();
   };
   readonly #end = () => {
@@ -33,7 +41,10 @@ export class Upload extends Readable {
     super();
     this.#source = source;
     this.#options = options;
-    this.#idle = setTimeout(() => this.destroy(this.#stalled()), options.idleMs);
+    const { floor, clock, idleMs } = options;
+    this.#idle = setTimeout(() => this.destroy(this.#stalled()), idleMs);
+    this.#floor = new ProgressFloor(floor, () => this.destroy(this.#belowFloor()), clock);
+    this.#transfer = this.#floor.begin();
     // Whoever sends it learns of an error by other ways; without anybody who listens it would end the process.
     this.on('error', () => undefined);
     source.pause();
@@ -51,6 +62,17 @@ export class Upload extends Readable {
     return this.readableDidRead && !this.readableEnded;
   }
 
+  /** Why it was not sent within `time`, and by whose fault; null where it was. */
+  slowness(time: string): SidecarError | null {
+    if (this.readableEnded || this.destroyed) return null;
+    const { who } = this.#options;
+    return this.#blamed(
+      time,
+      `${who}: took not all of the body within ${time}.`,
+      `The request's body did not come whole within ${time}.`,
+    );
+  }
+
   override _read(): void {
     this.#idle.refresh();
     this.#source.resume();
@@ -58,6 +80,7 @@ export class Upload extends Readable {
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     clearTimeout(this.#idle);
+    this.#floor.stop();
     this.#source.off('data', this.#take).off('end', this.#end).off('close', this.#broken);
     this.#source.off('error', this.#broken).on('error', () => undefined);
     callback(error);
@@ -66,10 +89,30 @@ export class Upload extends Readable {
   #stalled(): SidecarError {
     const { who, idleMs } = this.#options;
     const time = `${idleMs / 1_000} s`;
+    return this.#blamed(
+      time,
+      `${who}: took nothing of the body for ${time}.`,
+      `Nothing came of the request's body for ${time}.`,
+    );
+  }
+
+  #belowFloor(): SidecarError {
+    const { who, floor } = this.#options;
+    const speed = `less than ${floor.bytesPerSecond / 1_024} KiB/s`;
+    const time = `${floor.windowS} s`;
+    return this.#blamed(
+      time,
+      `${who}: took ${speed} of the body for ${time}.`,
+      `The request's body came at ${speed} for ${time}.`,
+    );
+  }
+
+  /** By whom it waits for at this moment: with a trickle that is nearly always the same one. */
+  #blamed(time: string, ofMlflow: string, ofCaller: string): SidecarError {
+    const { who } = this.#options;
     if (this.readableFlowing === null)
       return new SidecarError('mlflow_timeout', `${who}: no connection within ${time}.`);
-    if (this.isPaused())
-      return new SidecarError('mlflow_timeout', `${who}: took nothing of the body for ${time}.`);
-    return new SidecarError('invalid_request', `Nothing came of the request's body for ${time}.`);
+    if (this.isPaused()) return new SidecarError('mlflow_timeout', ofMlflow);
+    return new SidecarError('invalid_request', ofCaller);
   }
 }

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
 import { answered } from '../../src/proxy/answer.ts';
-import type { FileRequest, Opened, Passed } from '../../src/proxy/opened.ts';
+import type { FileRequest, Opened, Passed, StoredFile } from '../../src/proxy/opened.ts';
+import { OpenFile } from '../../src/store/disk/open-file.ts';
 import { bytesOf, members, type Reply, readAll, replyOf, sendBytes, sidecar } from './support.ts';
 
 const FILE = '/api/2.0/mlflow-artifacts/artifacts/0/m-1/data/a%20b.bin';
@@ -15,7 +16,7 @@ const SHA = 'ab'.repeat(32);
 const ETAG = `"${SHA}"`;
 
 /** A sidecar that has this for every file. */
-async function opening(opened: Opened | Error | ((request: FileRequest) => Opened)) {
+async function opening(opened: Opened | Error | ((request: FileRequest) => Opened | Promise<Opened>)) {
   const requests: FileRequest[] = [];
   const unused = () => Promise.reject(new Error('unused'));
   const running = await sidecar({
@@ -28,7 +29,7 @@ async function opening(opened: Opened | Error | ((request: FileRequest) => Opene
       open: async request => {
         requests.push(request);
         if (opened instanceof Error) throw opened;
-        return typeof opened === 'function' ? opened(request) : opened;
+        return typeof opened === 'function' ? await opened(request) : opened;
       },
     },
   });
@@ -38,13 +39,24 @@ async function opening(opened: Opened | Error | ((request: FileRequest) => Opene
 async function stored(
   content = TEXT,
   size = content.length,
-  stale: Extract<Opened, { kind: 'stored' }>['stale'] = null,
+  age: Pick<StoredFile, 'ageS' | 'stale'> = { ageS: null, stale: null },
 ) {
   const dir = await mkdtemp(join(tmpdir(), 'sidecar-file-'));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   const path = join(dir, 'file');
   await writeFile(path, content);
-  return { path, ...(await opening({ kind: 'stored', path, size, sha256: SHA, stale })) };
+  let isOpen = 0;
+  const running = await opening(async ({ signal }) => {
+    const file = await OpenFile.open(path, signal);
+    isOpen++;
+    const close = () => {
+      isOpen--;
+      file.close();
+    };
+    return { kind: 'stored', size, sha256: SHA, read: (from, to) => file.read(from, to), close, ...age };
+  });
+  onTestFinished(() => expect(isOpen).toBe(0));
+  return { path, ...running };
 }
 
 /** On its way: `bytes` after another, then the end, or a failure. */
@@ -106,13 +118,14 @@ describe('a stored file', () => {
       'x-content-type-options': 'nosniff',
       etag: ETAG,
     });
-    expect(reply.headers.get('x-sidecar-stale')).toBeNull();
+    for (const name of ['age', 'x-sidecar-stale']) expect(reply.headers.get(name), name).toBeNull();
     expect(asked).toMatchObject([{ segments: ['0', 'm-1', 'data', 'a b.bin'], method: 'GET', headers: {} }]);
   });
 
-  test('of a run, while MLflow is down, says why it was not asked', async () => {
-    const { port } = await stored(TEXT, TEXT.length, 'mlflow_unreachable');
-    expect((await get(port)).headers.get('x-sidecar-stale')).toBe('mlflow_unreachable');
+  test('of a run, while MLflow is down, says how old it is, and why', async () => {
+    const { port } = await stored(TEXT, TEXT.length, { ageS: 7, stale: 'mlflow_unreachable' });
+    const { headers } = await get(port);
+    expect([headers.get('age'), headers.get('x-sidecar-stale')]).toEqual(['7', 'mlflow_unreachable']);
   });
 
   test('by HEAD has all but its bytes', async () => {
@@ -220,7 +233,7 @@ describe('a stored file', () => {
     const { path, port } = await stored();
     await rm(path);
     const reply = await get(port, 'Range: bytes=0-1');
-    expect([reply.status, members(reply)['error_code']]).toEqual([424, 'INTERNAL_ERROR']);
+    expect([reply.status, members(reply)['error_code']]).toEqual([424, 'DATA_LOSS']);
     for (const name of ['etag', 'accept-ranges', 'content-range', 'content-disposition'])
       expect(reply.headers.get(name), name).toBeNull();
     expect(reply.text).not.toContain(path);

@@ -272,6 +272,36 @@ describe('what is no read', () => {
   });
 
   test.each([
+    ['POST', `${API}/registered-models/create`, 'http://registry:5000', 'registry'],
+    ['POST', `${API}/runs/create`, 'http://mlflow:5000', 'tracking'],
+    ['PUT', '/api/2.0/mlflow-artifacts/artifacts/0/m-1/MLmodel', 'http://mlflow:5000', 'artifacts'],
+    ['POST', '/api/2.0/mlflow-artifacts/mpu/create/x', 'http://mlflow:5000', 'artifacts'],
+    ['POST', `${API}/mlflow-artifacts/x`, 'http://mlflow:5000', 'tracking'],
+  ])('%s %s goes to %s, for its %s', async (method, path, server, kind) => {
+    const upstreams = { registry: 'http://registry:5000', tracking: 'http://mlflow:5000' };
+    const { port, asked } = await standIn(answered('{}'), { proxy: 'full', upstreams });
+    expect((await sendBytes(port, bytesOf(method, path))).status).toBe(200);
+    expect(asked).toMatchObject([{ what: { kind, url: new URL(server + path) } }]);
+  });
+
+  test.each(['read-only', 'full'] as const)(
+    'spans by themselves are refused so that the client sends whole traces: %s',
+    async proxy => {
+      const { port, asked } = await standIn(answered('{}'), { proxy });
+      const reply = await sendBytes(port, bytesOf('POST', '/v1/traces', ['Host: localhost'], 'spans'));
+      expect(reply.status).toBe(501);
+      expect(mlflowError(reply)).toMatchObject({
+        error_code: 'NOT_IMPLEMENTED',
+        code: 'not_implemented',
+        // mlflow/tracing/export/mlflow_v3.py looks for it.
+        message: expect.stringContaining('REST OTLP span logging is not supported'),
+        hint: expect.stringContaining('/api/3.0'),
+      });
+      expect(asked).toEqual([]);
+    },
+  );
+
+  test.each([
     '/api/2.0/mlflow/runs/%2e%2e/x',
     '/api/2.0/mlflow/../../graphql',
     '/api//2.0/mlflow/runs/create',
@@ -290,6 +320,7 @@ describe('what is no read', () => {
       `POST ${LATEST}`,
       'GET /health',
       'GET /version',
+      'POST /v1/traces',
       ...OTHER_ROUTES,
       ...BESIDE_THE_API,
     ]) {

@@ -79,3 +79,14 @@ test('nothing, and a star, allow everything', () => {
     expect(() => allowed.assertPath('x/y', OWN)).not.toThrow();
   }
 });
+
+test('a stage is allowed in whatever case it is asked for', () => {
+  const allowed = new Allowed(['models:/churn/Production'], new Interests());
+  const ask = (stage: string) =>
+    read('registered-models/get-latest-versions', { name: 'churn', stages: [stage] }, 'POST');
+  expect(['Production', 'production', 'Staging'].map(stage => isAllowed(allowed, ask(stage)))).toEqual([
+    true,
+    true,
+    false,
+  ]);
+});

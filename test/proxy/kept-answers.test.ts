@@ -9,6 +9,8 @@ import { openCache } from './support.ts';
 
 const HOUR_MS = 3_600_000;
 
+const of = (key: string) => ({ key, route: 'registered-models/get' as const });
+
 async function written(cache: Awaited<ReturnType<typeof openCache>>): Promise<readonly string[]> {
   await delay(100);
   return await cache.store().answers.ids();
@@ -18,14 +20,14 @@ test('an answer that stays the same is written once a minute, and another at onc
   const clock = new ManualClock();
   const cache = await openCache(clock);
   const kept = new KeptAnswers(cache, clock);
-  kept.keep(OWN, 'a', answered('1'));
+  kept.keep(OWN, of('a'), answered('1'), clock.now());
   const [id = ''] = await written(cache);
   await cache.store().answers.write(id, 'touched');
   clock.advance(59_000);
-  kept.keep(OWN, 'a', answered('1'));
+  kept.keep(OWN, of('a'), answered('1'), clock.now());
   await delay(50);
   await expect(cache.store().answers.read(id)).resolves.toBe('touched');
-  kept.keep(OWN, 'a', answered('2'));
+  kept.keep(OWN, of('a'), answered('2'), clock.now());
   await written(cache);
   await expect(cache.store().answers.read(id)).resolves.toContain('"text":"2"');
 });
@@ -33,7 +35,7 @@ test('an answer that stays the same is written once a minute, and another at onc
 test('after a restart it is as old as it was, and what is damaged is nothing', async () => {
   const clock = new ManualClock();
   const cache = await openCache(clock);
-  new KeptAnswers(cache, clock).keep(OWN, 'a', answered('1', 404));
+  new KeptAnswers(cache, clock).keep(OWN, of('a'), answered('1', 404), clock.now());
   const [id = ''] = await written(cache);
   clock.advance(10_000);
   await expect(new KeptAnswers(cache, clock).last(OWN, 'a', HOUR_MS)).resolves.toMatchObject({
@@ -53,8 +55,8 @@ test('one that was taken back is gone from the disk, too', async () => {
   const clock = new ManualClock();
   const cache = await openCache(clock);
   const kept = new KeptAnswers(cache, clock);
-  kept.keep(OWN, 'a', answered('1'));
-  kept.forget(OWN, 'a');
+  kept.keep(OWN, of('a'), answered('1'), clock.now());
+  kept.deny(OWN, 'a');
   await expect(written(cache)).resolves.toEqual([]);
   await expect(kept.last(OWN, 'a', HOUR_MS)).resolves.toBeNull();
 });
@@ -63,9 +65,9 @@ test('memory and disk are bounded: what was not asked for longest goes, and what
   const clock = new ManualClock();
   const cache = await openCache(clock);
   const kept = new KeptAnswers(cache, clock);
-  kept.keep(OWN, 'long', answered('x'.repeat(300_000)));
+  kept.keep(OWN, of('long'), answered('x'.repeat(300_000)), clock.now());
   await expect(kept.last(OWN, 'long', HOUR_MS)).resolves.toBeNull();
-  for (let n = 0; n < 100; n++) kept.keep(OWN, String(n), answered('x'.repeat(200_000)));
+  for (let n = 0; n < 100; n++) kept.keep(OWN, of(String(n)), answered('x'.repeat(200_000)), clock.now());
   expect(kept.fresh(OWN, '0', HOUR_MS)).toBeNull();
   expect(kept.fresh(OWN, '99', HOUR_MS)).not.toBeNull();
 });
@@ -75,6 +77,6 @@ test('a cache directory that does not work costs nothing but what a restart woul
   const cache = await openCache(clock);
   await cache.close();
   const kept = new KeptAnswers(cache, clock);
-  kept.keep(OWN, 'a', answered('1'));
+  kept.keep(OWN, of('a'), answered('1'), clock.now());
   await expect(kept.last(OWN, 'a', HOUR_MS)).resolves.toMatchObject({ text: '1' });
 });

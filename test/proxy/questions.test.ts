@@ -6,7 +6,7 @@ import { Refusal } from '../../src/upstream/failure.ts';
 import type { JsonAnswer } from '../../src/upstream/json.ts';
 import { ManualClock } from '../reload/support.ts';
 import { fetched, OWN } from '../store/support.ts';
-import { ASKER, json, questionsTo, read, refused } from './support.ts';
+import { ASKER, json, openCache, questionsTo, read, refused } from './support.ts';
 
 const SEARCH = read('registered-models/search', { max_results: 5 });
 const ALIAS = read('registered-models/alias', { name: 'churn', alias: 'champion' });
@@ -66,6 +66,24 @@ describe('while MLflow answers', () => {
     const { questions } = await questionsTo({ clock: new ManualClock(), ask: () => Promise.reject(refusal) });
     await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject(said);
   });
+});
+
+test('what was asked for before a change is not fresh after it', async () => {
+  const clock = new ManualClock();
+  let n = 0;
+  const { questions, kept } = await questionsTo({
+    clock,
+    freshMs: 5_000,
+    ask: async () => {
+      clock.advance(10);
+      if (n === 0) kept.expire();
+      clock.advance(10);
+      return json({ n: n++ });
+    },
+  });
+  await questions.answer(SEARCH, ASKER);
+  await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ text: '{"n":1}', source: 'mlflow' });
+  await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ text: '{"n":1}', source: 'kept' });
 });
 
 describe('while MLflow does not answer', () => {
@@ -158,14 +176,98 @@ describe('while MLflow does not answer', () => {
 
   test('what was kept is there after a restart', async () => {
     const clock = new ManualClock();
+    const model = read('registered-models/get', { name: 'churn' });
     const before = await questionsTo({ clock, ask: async () => json({ a: 1 }) });
-    await before.questions.answer(SEARCH, ASKER);
+    await before.questions.answer(model, ASKER);
     await delay(100);
     const after = await questionsTo({ clock, ask: () => Promise.reject(refused()), cache: before.cache });
-    await expect(after.questions.answer(SEARCH, ASKER)).resolves.toMatchObject({
+    await expect(after.questions.answer(model, ASKER)).resolves.toMatchObject({
       text: '{"a":1}',
       stale: 'mlflow_unreachable',
     });
+  });
+
+  test('after MLflow’s “no” nothing old is given, not what is published either, until a reload says otherwise', async () => {
+    const clock = new ManualClock();
+    let ask = async () => json({ error_code: 'RESOURCE_DOES_NOT_EXIST', message: 'gone' }, 404);
+    const { questions, cache } = await questionsTo({ clock, ask: () => ask() });
+    const { refs } = cache.store();
+    const uri = parseModelUri('models:/churn@champion');
+    const published = await fetched(cache.store(), '4');
+    await refs.publish(OWN, uri, published, refs.nextOrder(), clock.now());
+    clock.advance(5_000);
+    await expect(questions.answer(ALIAS, ASKER)).resolves.toMatchObject({ status: 404, stale: null });
+    ask = () => Promise.reject(refused());
+    await expect(questions.answer(ALIAS, ASKER)).rejects.toMatchObject({ code: 'mlflow_unreachable' });
+    clock.advance(5_000);
+    refs.confirm(OWN, uri, published.version, refs.nextOrder(), clock.now());
+    clock.advance(5_000);
+    await expect(questions.answer(ALIAS, ASKER)).resolves.toMatchObject({ stale: 'mlflow_unreachable' });
+  });
+
+  test('a caller whose credential was refused gets nothing old later', async () => {
+    const callers = {
+      caller: { ...ASKER.caller, authorization: 'Bearer x' },
+      scope: { id: 'callers', own: false },
+    };
+    const denied = new Refusal(new SidecarError('access_denied', 'HTTP 401'), {
+      status: 401,
+      text: 'no',
+      contentType: 'text/plain',
+    });
+    let ask = async () => json({ a: 1 });
+    const { questions } = await questionsTo({ clock: new ManualClock(), ask: () => ask() });
+    await questions.answer(SEARCH, callers);
+    ask = () => Promise.reject(denied);
+    await expect(questions.answer(SEARCH, callers)).resolves.toMatchObject({ status: 401 });
+    ask = () => Promise.reject(refused());
+    await expect(questions.answer(SEARCH, callers)).rejects.toMatchObject({ code: 'mlflow_unreachable' });
+  });
+
+  test('the sidecar’s own credential may be refused for a day', async () => {
+    const denied = new Refusal(new SidecarError('access_denied', 'HTTP 401'), {
+      status: 401,
+      text: 'no',
+      contentType: 'text/plain',
+    });
+    const clock = new ManualClock();
+    let ask = async () => json({ a: 1 });
+    const cache = await openCache(clock);
+    const { questions } = await questionsTo({ clock, ask: () => ask(), cache, maxStaleMs: 7 * 86_400_000 });
+    const { refs } = cache.store();
+    const uri = parseModelUri('models:/churn@champion');
+    await refs.publish(OWN, uri, await fetched(cache.store(), '4'), refs.nextOrder(), clock.now());
+    await questions.answer(SEARCH, ASKER);
+    ask = () => Promise.reject(denied);
+    await expect(questions.answer(ALIAS, ASKER)).resolves.toMatchObject({ stale: 'access_denied' });
+    expect(refs.get(OWN, uri).refusedAt).toBe(clock.now());
+    clock.advance(23 * 3_600_000);
+    await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ stale: 'access_denied' });
+    clock.advance(3_600_001);
+    for (const asked of [SEARCH, ALIAS])
+      await expect(questions.answer(asked, ASKER)).resolves.toMatchObject({ status: 401, stale: null });
+  });
+
+  test('MLflow’s own words are given where they name the version that is there', async () => {
+    const clock = new ManualClock();
+    const version = {
+      name: 'churn',
+      version: '4',
+      creation_timestamp: 1,
+      tags: [{ key: 'threshold', value: '0.7' }],
+    };
+    let ask = async () => json({ model_version: version });
+    const { questions, cache } = await questionsTo({ clock, ask: () => ask() });
+    const { refs } = cache.store();
+    const uri = parseModelUri('models:/churn@champion');
+    await refs.publish(OWN, uri, await fetched(cache.store(), '4'), refs.nextOrder(), clock.now());
+    const exact = read('model-versions/get', { name: 'churn', version: '4' });
+    for (const asked of [ALIAS, exact]) await questions.answer(asked, ASKER);
+    ask = () => Promise.reject(refused());
+    for (const asked of [ALIAS, exact]) {
+      const { text, stale } = await questions.answer(asked, ASKER);
+      expect([JSON.parse(text), stale]).toEqual([{ model_version: version }, 'mlflow_unreachable']);
+    }
   });
 });
 

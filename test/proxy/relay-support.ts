@@ -16,6 +16,11 @@ const FLOOR = { bytesPerSecond: 1_000, windowS: 1 };
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => void | Promise<void>;
 
+/** The same for whatever a request is for. */
+export function answerWithin(ms: number) {
+  return { registry: ms, tracking: ms, artifacts: ms };
+}
+
 type Given = Partial<Omit<RelayRequest, 'url'>>;
 
 /** A relay to a server, with how its breaker stands. */
@@ -38,12 +43,13 @@ export async function relayTo(url: string, options: Partial<RelayOptions> = {}) 
     floor: FLOOR,
     clock: systemClock,
     events: bus,
-    firstByteMs: FIRST_BYTE_MS,
+    answerMs: answerWithin(FIRST_BYTE_MS),
     idleMs: IDLE_MS,
     ...options,
   });
   const send = async (given: Given = {}, path = '/api/2.0/mlflow/x') =>
     await relay.send({
+      kind: 'tracking',
       method: 'GET',
       url: new URL(url + path),
       headers: {},

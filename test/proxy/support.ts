@@ -2,10 +2,12 @@ import { onTestFinished } from 'vitest';
 import type { Clock } from '../../src/domain/clock.ts';
 import { SidecarError } from '../../src/domain/errors.ts';
 import { EventBus } from '../../src/domain/events.ts';
+import type { Asker } from '../../src/proxy/asker.ts';
 import { Interests } from '../../src/proxy/interests.ts';
 import { KeptAnswers } from '../../src/proxy/kept-answers.ts';
 import { Lookback } from '../../src/proxy/lookback.ts';
-import { type Asker, Questions } from '../../src/proxy/questions.ts';
+import { OldAnswers } from '../../src/proxy/old-answers.ts';
+import { Questions } from '../../src/proxy/questions.ts';
 import { findRead, type Read, readOf } from '../../src/proxy/reads.ts';
 import type { Question, RegistryCall } from '../../src/registry/client.ts';
 import { RegistryWatch } from '../../src/reload/registry-watch.ts';
@@ -64,6 +66,7 @@ export interface StandOptions {
   readonly ask: Ask;
   readonly refreshWaitMs?: number;
   readonly freshMs?: number;
+  readonly maxStaleMs?: number;
   readonly cache?: Cache;
 }
 
@@ -73,6 +76,7 @@ export async function questionsTo({
   ask,
   refreshWaitMs = 50,
   freshMs = 0,
+  maxStaleMs = 3_600_000,
   cache,
 }: StandOptions): Promise<Stand> {
   const asked: Question[] = [];
@@ -88,12 +92,12 @@ export async function questionsTo({
   const watch = new RegistryWatch({ uri, registry_uri: uri }, refreshWaitMs, clock);
   const kept = new KeptAnswers(on, clock);
   const interests = new Interests();
-  const maxStaleMs = 3_600_000;
   const lookback = new Lookback(maxStaleMs, clock);
-  const server = { asks, uri };
+  const old = new OldAnswers(kept, maxStaleMs, clock);
+  const server = { asks, uri, watch, limitMs: 8_000 };
   const questions = new Questions({
-    servers: { registry: server, tracking: server },
-    ...{ watch, cache: on, kept, lookback, interests, refreshWaitMs, maxStaleMs, freshMs, clock },
+    servers: { registry: server, tracking: server, artifacts: server },
+    ...{ cache: on, kept, old, lookback, interests, refreshWaitMs, freshMs, clock },
     stop: new AbortController().signal,
   });
   return { questions, kept, interests, lookback, watch, cache: on, asked };

@@ -82,3 +82,18 @@ test('a failure alone does not make it slow', () => {
   watch.failed(SLOW);
   expect(watch.slowReason()).toBeNull();
 });
+
+test('what is behind a slow server is slow with it, and not the reverse', () => {
+  const clock = new ManualClock();
+  const uris = URIS;
+  const front = new RegistryWatch(uris, 2_000, clock);
+  const behind = new RegistryWatch(uris, 2_000, clock, front);
+  const reason = new SidecarError('mlflow_timeout', 'slow');
+  behind.missedWait(reason);
+  expect([front.slowReason(), behind.slowReason()]).toEqual([null, reason]);
+  behind.answered(10);
+  front.missedWait(reason);
+  expect(behind.slowReason()).toBe(reason);
+  front.answered(10);
+  expect(behind.slowReason()).toBeNull();
+});

@@ -9,7 +9,7 @@ import { FaultyRequest } from '../faults.ts';
 import { sendText } from '../send.ts';
 import { relay, untilClosed } from './relay.ts';
 import { type Asked, Requests } from './requests.ts';
-import { filePieces, sendFile, sendPieces } from './send-file.ts';
+import { sendFile, sendPieces } from './send-file.ts';
 import { artifactSegments } from './target.ts';
 
 /** What a client may say of the part of a file that it wants, or of what it has. */
@@ -95,22 +95,26 @@ function fileRequest(req: Request, res: Response, segments: readonly string[]): 
   return { segments, method: req.method === 'HEAD' ? 'HEAD' : 'GET', headers, signal: untilClosed(res) };
 }
 
-function sendAnswer(res: Response, { status, text, contentType, ageS, stale }: Answer): void {
+function sendAnswer(res: Response, { status, text, contentType, ...age }: Answer): void {
+  setAge(res, age);
+  sendText(res, status, text, contentType);
+}
+
+function setAge(res: Response, { ageS, stale }: Pick<Answer, 'ageS' | 'stale'>): void {
   if (ageS !== null) res.setHeader('Age', String(ageS));
   if (stale !== null) res.setHeader('X-Sidecar-Stale', stale);
-  sendText(res, status, text, contentType);
 }
 
 async function sendOpened(req: Request, res: Response, opened: Opened): Promise<void> {
   if (opened.kind === 'answer') return sendAnswer(res, opened.answer);
   if (opened.kind === 'stored') {
-    const { path, size, sha256, stale } = opened;
-    if (stale !== null) res.set('X-Sidecar-Stale', stale);
-    return await sendFile(req, res, {
-      size,
-      etag: `"${sha256}"`,
-      read: (from, to) => filePieces(path, from, to),
-    });
+    const { size, sha256, read, close } = opened;
+    setAge(res, opened);
+    try {
+      return await sendFile(req, res, { size, etag: `"${sha256}"`, read });
+    } finally {
+      close();
+    }
   }
   if (opened.kind === 'arriving') {
     const signal = untilClosed(res);
@@ -128,7 +132,7 @@ interface PassedOn {
   readonly headers: Readonly<Record<string, string | string[]>>;
   readonly length: number | null;
   readonly body: AsyncIterable<Uint8Array>;
-  close(): void;
+  readonly close: () => void;
 }
 
 /** Whole, or cut: where the length is not known, the body's end is only sent once it has come. */

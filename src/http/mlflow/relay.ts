@@ -1,8 +1,10 @@
 import type { Request, Response } from 'express';
 import { SidecarError } from '../../domain/errors.ts';
-import type { RelayedAnswer } from '../../proxy/relay.ts';
+import type { RelayedAnswer, RelayRequest } from '../../proxy/relay.ts';
 import type { HttpDeps } from '../deps.ts';
 import type { Target } from './target.ts';
+
+const OF_ARTIFACTS = '/api/2.0/mlflow-artifacts/';
 
 /** Passes a request on as it is, to the same path of MLflow's own server. */
 export async function relay(
@@ -15,7 +17,8 @@ export async function relay(
   const { caller } = res.locals.call;
   const url = new URL(`${settings.upstreams[server]}${path}`);
   url.search = query.toString();
-  const request = {
+  const request: RelayRequest = {
+    kind: path.startsWith(OF_ARTIFACTS) ? 'artifacts' : server,
     method: req.method,
     url,
     headers: req.headers,

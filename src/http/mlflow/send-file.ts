@@ -1,11 +1,8 @@
-import { open } from 'node:fs/promises';
 import type { Request, Response } from 'express';
 import { SidecarError } from '../../domain/errors.ts';
 import { sendText } from '../send.ts';
 import { mlflowErrorText } from './errors.ts';
 
-/** As quick as nginx with its `sendfile`; two of them are all that a slow client costs. */
-const PIECE_BYTES = 256 * 1024;
 /** A client that takes nothing for so long is gone, or hangs. */
 const UNREAD_MS = 30_000;
 
@@ -58,34 +55,6 @@ export async function sendPieces(
     if (res.destroyed) return;
   }
   res.end();
-}
-
-/** The pieces of a file; each is valid until the next one is asked for, and that one is read meanwhile. */
-export async function* filePieces(path: string, from: number, to: number): AsyncGenerator<Uint8Array> {
-  const handle = await open(path);
-  const size = Math.min(PIECE_BYTES, to - from);
-  let [full, free] = [Buffer.allocUnsafeSlow(size), Buffer.allocUnsafeSlow(to - from > size ? size : 0)];
-  const read = (buffer: Buffer, at: number) => {
-    const reading = handle.read(buffer, 0, Math.min(size, to - at), at);
-    // Who stops early does not wait for it.
-    reading.catch(() => undefined);
-    return reading;
-  };
-  try {
-    let next = read(full, from);
-    for (let at = from; at < to; ) {
-      const { bytesRead } = await next;
-      if (bytesRead === 0)
-        throw new SidecarError('artifact_corrupt', 'A file of the cache is shorter than it was.');
-      at += bytesRead;
-      const piece = full.subarray(0, bytesRead);
-      [full, free] = [free, full];
-      if (at < to) next = read(full, at);
-      yield piece;
-    }
-  } finally {
-    await handle.close();
-  }
 }
 
 /** Resolves when the system has taken the piece, or the client is gone. */

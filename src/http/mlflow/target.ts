@@ -15,6 +15,9 @@ export type Target =
   | { readonly kind: 'foreign' }
   | { readonly kind: 'malformed' };
 
+/** Where its clients send the spans of a trace, in OpenTelemetry's protocol. */
+export const SPANS_PATH = '/v1/traces';
+
 /** Where else MLflow's server answers. None of it is for a client that loads models. */
 const FOREIGN = new Set(['ajax-api', 'graphql', 'gateway', 'get-artifact', 'model-versions', 'static-files']);
 const REGISTRY = new Set(['registered-models', 'model-versions', 'webhooks']);
@@ -62,7 +65,7 @@ export function targetOf(method: string, path: string): Target | null {
 
 /** Whether whoever asks for the path speaks as MLflow's clients do. */
 export function isMlflows(path: string): boolean {
-  return targetOf('GET', path) !== null;
+  return path === SPANS_PATH || targetOf('GET', path) !== null;
 }
 
 /** Segments of a directory of the artifact store, whose path may end in a slash; null where it leads elsewhere, or is none. */

@@ -1,15 +1,10 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import pLimit from 'p-limit';
-import { untilAborted } from '../../policy/abort.ts';
 import { isAbsent } from '../disk/durable.ts';
+import { inTurn } from '../disk/turns.ts';
 import { Vanished } from '../disk/vanished.ts';
 
 /** What one reader holds, however large the file is. */
 const PIECE_BYTES = 256 * 1024;
-/** Over all readers: where the disk hangs, each holds one of libuv's threads. */
-const READS_AT_ONCE = 8;
-
-const reads = pLimit(READS_AT_ONCE);
 
 /** One reader's own descriptor and buffer: neither a rename nor a removal takes the file from it. */
 export class PieceReader {
@@ -29,13 +24,12 @@ export class PieceReader {
    * @param signal ends every wait for the disk, with its reason
    */
   static async open(path: string, length: number, signal: AbortSignal): Promise<PieceReader> {
-    const opening = reads(() => open(path));
-    try {
-      return new PieceReader(await untilAborted(opening, signal), length, signal);
-    } catch (error) {
-      opening.then(closeBehind, () => undefined);
-      throw error;
-    }
+    const handle = await inTurn(signal, async () => {
+      const opened = await open(path);
+      if (signal.aborted) closeBehind(opened);
+      return opened;
+    });
+    return new PieceReader(handle, length, signal);
   }
 
   /**
@@ -47,8 +41,7 @@ export class PieceReader {
     this.#buffer ??= Buffer.allocUnsafeSlow(this.#pieceBytes);
     const buffer = this.#buffer;
     const length = Math.min(buffer.byteLength, to - from);
-    const reading = reads(() => this.#handle.read(buffer, 0, length, from));
-    const { bytesRead } = await untilAborted(reading, this.#signal);
+    const { bytesRead } = await inTurn(this.#signal, () => this.#handle.read(buffer, 0, length, from));
     return buffer.subarray(0, bytesRead);
   }
 
