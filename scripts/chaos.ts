@@ -41,6 +41,10 @@ const RUNS: Readonly<Record<string, Run>> = {
     work: vitest('test/crash/share.test.ts', 'test/crash/survivor.test.ts'),
   },
   matrix: { title: 'Everything that MLflow can do wrong', work: vitest('test/faults/matrix.test.ts') },
+  proxy: {
+    title: 'MLflow’s own clients, through everything that it can do wrong and through swaps',
+    work: vitest('test/faults/proxy-matrix.test.ts', 'test/faults/proxy-swap.test.ts'),
+  },
   inject: { title: 'Every file operation fails once', work: vitest('test/crash/inject.test.ts') },
   kill: { title: 'kill -9 at random moments', work: vitest('test/crash/kill.test.ts') },
   boundaries: { title: 'kill -9 at each boundary', work: vitest('test/crash/boundaries.test.ts') },

@@ -15,12 +15,15 @@ const PYTHONS = {
 };
 /** What the bench compares with nginx. */
 const BESIDE_NGINX = ['proxy-load', 'proxy-bytes'];
+/** What chaos does with MLflow's own client. */
+const WITH_CLIENT = 'proxy';
 
 async function main([command, ...args]) {
   if (!Object.hasOwn(PYTHONS, command ?? '')) throw new Advice(USAGE);
   await ensurePackages();
   await ensureNode();
-  if (PYTHONS[command].length > 0) await ensurePython(PYTHONS[command]);
+  const pythons = needsClient(command, args) ? ['mlflow-3.17.2'] : PYTHONS[command];
+  if (pythons.length > 0) await ensurePython(pythons);
   if (command === 'bench' && (args.length === 0 || args.some(name => BESIDE_NGINX.includes(name)))) {
     await ensureNginx();
   }
@@ -30,6 +33,10 @@ async function main([command, ...args]) {
   if (command === 'bench') return bench(args);
   if (args.length === 0) await lint();
   return vitest(args);
+}
+
+function needsClient(command, args) {
+  return command === 'chaos' && (args.length === 0 || args.includes(WITH_CLIENT));
 }
 
 endChildrenOnSignal();

@@ -16,6 +16,8 @@ interface Sizes {
   readonly overloadSeconds: number;
   readonly publishes: number;
   readonly readers: number;
+  /** Of two versions that clients load through the proxy meanwhile. */
+  readonly swaps: number;
 }
 
 const SHORT: Sizes = {
@@ -27,6 +29,7 @@ const SHORT: Sizes = {
   overloadSeconds: 12,
   publishes: 150,
   readers: 20,
+  swaps: 200,
 };
 const LONG: Sizes = {
   random: { kills: 200, lanes: 2, shape: { files: 100, bytes: 10 * 1024 } },
@@ -37,6 +40,7 @@ const LONG: Sizes = {
   overloadSeconds: 600,
   publishes: 10_000,
   readers: 100,
+  swaps: 2_000,
 };
 
 /** All runs together end within a quarter of an hour on two cores. */
@@ -49,6 +53,7 @@ const MIXED: Sizes = {
   failLargeEvery: 5,
   overloadSeconds: 60,
   publishes: 1_000,
+  swaps: 400,
 };
 
 function sizes(): Sizes {

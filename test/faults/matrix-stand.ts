@@ -16,6 +16,8 @@ const RESOURCES = new URL('../support/preload/resources.mjs', import.meta.url);
 const NAMES = new URL('../support/preload/dns.mjs', import.meta.url);
 const HUNG_DISK = new URL('../support/preload/hung-disk.mjs', import.meta.url);
 const HOST = 'mlflow.test';
+/** Whatever deadline is tried afterwards. */
+const WARM_UP_S = 30;
 /** Longer than it takes all that hangs to be let go. */
 const LET_GO_MS = 300;
 
@@ -39,11 +41,16 @@ interface Switches {
   readonly fifo: string;
 }
 
-export async function raise(cell: Cell, certificates: Certificates): Promise<Stand> {
+/** @param more of the sidecar's environment */
+export async function raise(
+  cell: Cell,
+  certificates: Certificates,
+  more: Readonly<Record<string, string>> = {},
+): Promise<Stand> {
   const switches = await makeSwitches();
   const upstream = await ScriptedMlflow.start(speaksTls(cell) ? certificates : null);
   populate(upstream);
-  const env = environment(cell, upstream, switches, certificates);
+  const env = { ...environment(cell, upstream, switches, certificates), ...more };
   const sidecar = await warmed(cell, env);
   const close = async () => {
     await Promise.all([upstream.close(), sidecar.stop()]);
@@ -104,7 +111,7 @@ function environment(
 /** Where names are looked up, started again: what was remembered of a name would hide the trouble with it. */
 async function warmed({ evil }: Cell, env: Readonly<Record<string, string>>): Promise<RunningSidecar> {
   const sidecar = await startSidecar(env);
-  const { outcome } = await reload(sidecar.url, 'models:/warm/Production');
+  const { outcome } = await reload(sidecar.url, 'models:/warm/Production', { deadline_s: WARM_UP_S });
   if (outcome.status !== 'loaded') throw new Error(`The warm-up: ${JSON.stringify(outcome)}`);
   if (evil.kind !== 'dns') return sidecar;
   await sidecar.stop();

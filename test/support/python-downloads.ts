@@ -4,8 +4,8 @@ import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import { mlflowEnv, mlflowPython } from './python-client.ts';
 
-const PYTHON = fileURLToPath(new URL('../../.cache/venv/mlflow-3.17.2/bin/python', import.meta.url));
 const SCRIPT = fileURLToPath(new URL('python/downloads.py', import.meta.url));
 
 const Started = z.object({ mlflow: z.literal('3.17.2') });
@@ -17,7 +17,7 @@ const Answer = z.object({
 });
 
 /** What one `mlflow.artifacts.download_artifacts` came to. */
-export interface PythonDownload {
+interface PythonDownload {
   readonly ms: number;
   /** The sha256 of every file, by its path; null where it failed. */
   readonly files: Readonly<Record<string, string>> | null;
@@ -35,12 +35,9 @@ export interface PythonDownloads {
 
 /** Starts the client, which takes some seconds. */
 export async function startPythonDownloads(): Promise<PythonDownloads> {
-  if (!existsSync(PYTHON)) throw new Error(`${PYTHON} is not there: "npm test" makes it.`);
-  const { PATH, HOME, TMPDIR } = process.env;
-  const child = spawn(PYTHON, [SCRIPT], {
-    env: { PATH, HOME, TMPDIR, MLFLOW_DISABLE_TELEMETRY: 'true', GIT_PYTHON_REFRESH: 'quiet' },
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+  const command = mlflowPython('3.17.2');
+  if (!existsSync(command)) throw new Error(`${command} is not there: "npm test" makes it.`);
+  const child = spawn(command, [SCRIPT], { env: mlflowEnv(), stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = once(child, 'exit');
   const waiting = new Map<number, (answer: z.infer<typeof Answer>) => void>();
   const lines = createInterface({ input: child.stdout });
