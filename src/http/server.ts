@@ -1,6 +1,5 @@
 import {
   createServer,
-  type IncomingMessage,
   type RequestListener,
   type Server,
   type ServerResponse,
@@ -11,6 +10,7 @@ import type { ProxyMode } from '../config/options.ts';
 import { errnoOf, HTTP_STATUS_BY_CODE } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { requestIdOf } from './call.ts';
+import { Leftovers } from './leftovers.ts';
 import { OverloadGuard } from './overload.ts';
 import { problemOf } from './problem.ts';
 
@@ -29,10 +29,6 @@ const LIMITS = {
 
 /** For an answer to arrive before the connection is reset. */
 const LINGER_MS = 1_000;
-/** What still comes of a body that nobody reads is a trickle below it, and not worth a connection. */
-const LEFTOVER_BYTES_PER_S = 64 * 1024;
-/** However fast it comes. */
-const LEFTOVER_MS = 30_000;
 
 /** The server, not yet listening. */
 export function createHttpServer(
@@ -42,10 +38,11 @@ export function createHttpServer(
 ): Server {
   const server = createServer(LIMITS, (req, res) => {
     req.url = originForm(req.url ?? '/');
-    res.once('finish', () => takeOff(req));
+    res.once('finish', () => leftovers.takeOff(req));
     if (guard.admits(req, res)) app(req, res);
   });
   const guard = new OverloadGuard(server, events, proxy);
+  const leftovers = new Leftovers(server);
   // An unknown Expect is no reason for Node's bare 417: it is ignored.
   server.on('checkExpectation', (req, res: ServerResponse) => server.emit('request', req, res));
   server.on('clientError', refuseNonHttp);
@@ -59,25 +56,6 @@ export function createHttpServer(
 function originForm(target: string): string {
   const path = target.startsWith('/') ? target : target.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '');
   return `/${path.replace(/^\/+/, '')}`;
-}
-
-/**
- * Reads what still comes of a request that is answered, so that its sender comes to read the answer: to one that is cut off
- * while it sends, a refusal looks like a failure to try again. No longer than it comes quickly.
- */
-function takeOff(req: IncomingMessage): void {
-  if (req.complete) return;
-  const { socket } = req;
-  const endAt = performance.now() + LEFTOVER_MS;
-  let seen = socket.bytesRead;
-  const timer = setInterval(() => {
-    const came = socket.bytesRead - seen;
-    seen += came;
-    if (req.complete) clearInterval(timer);
-    else if (came < LEFTOVER_BYTES_PER_S || performance.now() > endAt) socket.destroy();
-  }, 1_000).unref();
-  socket.once('close', () => clearInterval(timer));
-  req.resume();
 }
 
 /** What Node could not read as a request never reaches the app. */

@@ -1,6 +1,7 @@
 import type { Caller } from '../domain/caller.ts';
 import type { EventBus, ProxySource } from '../domain/events.ts';
 import type { Scope } from '../domain/scope.ts';
+import { within } from '../policy/abort.ts';
 import type { RegistryWatch } from '../reload/registry-watch.ts';
 import type { Cache } from '../store/cache.ts';
 import type { Addresses } from './addresses.ts';
@@ -30,6 +31,9 @@ export interface ProxyOptions {
   /** Whether the sidecar has a credential of its own, which reads go with then. */
   readonly hasCredential: boolean;
 }
+
+/** For what is cached of a file that a client changed to be forgotten. */
+const CHANGED_MS = 1_000;
 
 /** What MLflow's own clients get from the sidecar. */
 export class MlflowProxy {
@@ -97,8 +101,9 @@ export class MlflowProxy {
       return answer;
     } finally {
       kept.expire();
-      // A disk that fails keeps nobody's answer.
-      if (artifact !== null) await artifacts.changed(artifact, this.#asker(caller)).catch(() => undefined);
+      // A disk that fails, or hangs, keeps nobody's answer.
+      const changed = artifact === null ? null : artifacts.changed(artifact, this.#asker(caller));
+      if (changed !== null) await within(CHANGED_MS, changed).catch(() => undefined);
     }
   }
 
