@@ -36,7 +36,7 @@ export function loadCacheOptions(sources: Sources): Read<CacheOptions> {
   return read(sources, reader => ({
     cacheDir: cacheDirOf(reader, sources.env),
     cacheMaxBytes: reader.get(OPTIONS.cacheMaxBytes),
-    models: reader.get(OPTIONS.models),
+    models: reader.get(OPTIONS.models).map(({ uri }) => uri),
     maxStaleS: reader.get(OPTIONS.maxStaleS),
   }));
 }

@@ -13,6 +13,8 @@ export function crossCheck(reader: Reader, options: Options): void {
   checkCredentials(reader, options);
   checkExposure(reader, options);
   checkModels(reader, options);
+  checkPrewarm(reader, options);
+  checkAddresses(reader, options);
   checkLoop(reader, options);
 }
 
@@ -70,6 +72,28 @@ function checkModels(reader: Reader, { models, allow }: Options): void {
   );
 }
 
+function checkPrewarm(reader: Reader, { models, warmupS }: Options): void {
+  if (models.length > 0 || !reader.areSound(OPTIONS.models)) return;
+  for (const spec of warmupS > 0 ? [OPTIONS.prewarm, OPTIONS.warmupS] : [OPTIONS.prewarm]) {
+    if (reader.isSet(spec) && reader.areSound(spec)) {
+      reader.fault(spec, `is for the models that ${reader.nameOf(OPTIONS.models)} names, and it names none.`);
+    }
+  }
+}
+
+function checkAddresses(reader: Reader, { host, port, metricsAddr }: Options): void {
+  if (metricsAddr === null || port === 0 || port !== metricsAddr.port) return;
+  if (host !== metricsAddr.host && ![host, metricsAddr.host].some(isEveryAddress)) return;
+  reader.fault(
+    OPTIONS.metricsAddr,
+    `and ${reader.nameOf(OPTIONS.port)} (${port}) are one and the same. Choose another port.`,
+  );
+}
+
+function isEveryAddress(host: string): boolean {
+  return host === '0.0.0.0' || host === '::';
+}
+
 /** An upstream that is the sidecar itself would have every request ask itself, without end. */
 function checkLoop(reader: Reader, { host, port, mlflow }: Options): void {
   if (!reader.areSound(OPTIONS.host, OPTIONS.port)) return;
@@ -95,7 +119,7 @@ function checkLoop(reader: Reader, { host, port, mlflow }: Options): void {
 
 /** Where it listens on every address, each of the machine's is its own. */
 function interfaceAddresses(host: string): string[] {
-  if (host !== '0.0.0.0' && host !== '::') return [];
+  if (!isEveryAddress(host)) return [];
   const addresses = Object.values(networkInterfaces()).flatMap(list => list ?? []);
   return ['0.0.0.0', '::', ...addresses.map(entry => entry.address)];
 }

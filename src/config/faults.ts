@@ -1,4 +1,4 @@
-import type { Raw } from './kinds.ts';
+import { type Raw, textOf } from './raw.ts';
 import type { AnyOption } from './spec.ts';
 
 /** What is wrong with one option. */
@@ -21,8 +21,10 @@ export function formatFault({ option, value, message }: Fault): string {
 /** A value as it may be shown: short, on one line, without credentials; null for a secret. */
 export function shownValue(spec: AnyOption, raw: Raw): string | null {
   if (spec.secret === true) return null;
-  const text = typeof raw === 'string' ? raw : raw.join(',');
-  const safe = spec.holdsCredentials === true ? text.replace(/^([a-z]+:\/\/)?.*@/is, '$1…@') : text;
-  const quoted = JSON.stringify(safe);
+  const safe =
+    spec.holdsCredentials === true && typeof raw === 'string'
+      ? raw.replace(/^([a-z]+:\/\/)?.*@/is, '$1…@')
+      : raw;
+  const quoted = textOf(safe);
   return quoted.length > MAX_SHOWN ? `${quoted.slice(0, MAX_SHOWN)}…"` : quoted;
 }

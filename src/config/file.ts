@@ -2,12 +2,12 @@ import { readFileSync } from 'node:fs';
 import { parseDocument } from 'yaml';
 import { errnoOf } from '../domain/errors.ts';
 import type { Fault } from './faults.ts';
-import type { Raw } from './kinds.ts';
+import type { Raw, RawItem } from './raw.ts';
 import { keyOf } from './spec.ts';
 import { nearest } from './spelling.ts';
 import { OPTION_SPECS } from './table.ts';
 
-/** The options that a YAML file holds, by key; every value is taken as the text that stands there. */
+/** The options that a YAML file holds, by key; every value is taken as the texts that stand there. */
 export interface FileContent {
   readonly values: ReadonlyMap<string, Raw>;
   readonly faults: readonly Fault[];
@@ -79,5 +79,12 @@ function unknownKey(key: unknown): string {
 }
 
 function isRaw(value: unknown): value is Raw {
-  return typeof value === 'string' || (Array.isArray(value) && value.every(item => typeof item === 'string'));
+  return typeof value === 'string' || (Array.isArray(value) && value.every(isItem));
+}
+
+function isItem(value: unknown): value is RawItem {
+  return (
+    typeof value === 'string' ||
+    (value instanceof Map && [...value].flat().every(text => typeof text === 'string'))
+  );
 }

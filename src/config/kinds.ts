@@ -3,9 +3,7 @@ import { isIP } from 'node:net';
 import { isAbsolute, normalize, resolve } from 'node:path';
 import { errnoOf, SidecarError } from '../domain/errors.ts';
 import { type ModelUri, parseModelUri } from '../domain/model-uri.ts';
-
-/** An option's value as it was written: a text, or a sequence in the YAML file. */
-export type Raw = string | readonly string[];
+import { isMapping, itemsOf, type Raw, textOf } from './raw.ts';
 
 /** `fault` completes the sentence "SIDECAR_X=value …". */
 export type Parsed<T> = { readonly value: T } | { readonly fault: string };
@@ -16,8 +14,12 @@ export interface Kind<T> {
   parse(raw: Raw): Parsed<T>;
 }
 
-function scalar<T>(allowed: string, parse: (text: string) => Parsed<T>): Kind<T> {
-  return { allowed, parse: raw => (typeof raw === 'string' ? parse(raw.trim()) : { fault: 'is a list' }) };
+export function scalar<T>(allowed: string, parse: (text: string) => Parsed<T>): Kind<T> {
+  return { allowed, parse: raw => (typeof raw === 'string' ? parse(raw.trim()) : { fault: noText(raw) }) };
+}
+
+function noText(raw: Exclude<Raw, string>): string {
+  return isMapping(raw) ? 'is a mapping' : 'is a list';
 }
 
 const isPrintable = (text: string): boolean => /^[\x21-\x7e]+$/.test(text);
@@ -92,6 +94,19 @@ export const listenHost: Kind<string> = scalar('an IP address without brackets, 
   isIP(text) !== 0 || /^[a-z\d]([\w.-]*[a-z\d])?$/i.test(text) ? { value: text } : { fault: 'is neither' },
 );
 
+/** Where to listen: `0.0.0.0:9090`, `[::]:9090`, or `:9090` for every address. */
+export const listenAddress: Kind<{ readonly host: string; readonly port: number }> = scalar(
+  'host:port, or :port for every address',
+  text => {
+    const [, host = '', digits = ''] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
+    const bare = host.replace(/^\[(.*)\]$/, '$1');
+    const parsed = bare === '' ? { value: '0.0.0.0' } : listenHost.parse(bare);
+    const number = Number(digits);
+    if (digits === '' || number > 65_535 || 'fault' in parsed) return { fault: 'is no such address' };
+    return { value: { host: parsed.value, port: number } };
+  },
+);
+
 export function matching(allowed: string, pattern: RegExp): Kind<string> {
   return scalar(allowed, text => (pattern.test(text) ? { value: text } : { fault: 'does not fit' }));
 }
@@ -104,7 +119,7 @@ export const bearer: Kind<string> = scalar('visible ASCII characters without bla
 /** Anything; blanks around it count, since a password may begin with one. */
 export const anyText: Kind<string> = {
   allowed: 'a text',
-  parse: raw => (typeof raw === 'string' ? { value: raw } : { fault: 'is a list' }),
+  parse: raw => (typeof raw === 'string' ? { value: raw } : { fault: noText(raw) }),
 };
 
 export const path: Kind<string> = scalar('a path', text => {
@@ -161,14 +176,13 @@ function pemFile(faultOf: (text: string) => string | null): Kind<string> {
 }
 
 /** An item per comma, or per element where the YAML file holds a sequence; then an item may hold a comma. */
-function list<T>(allowed: string, item: Kind<T>): Kind<readonly T[]> {
+export function list<T>(allowed: string, item: Kind<T>): Kind<readonly T[]> {
   return {
     allowed,
     parse: raw => {
-      const texts = (typeof raw === 'string' ? raw.split(',') : raw).map(text => text.trim());
-      const parsed = texts.filter(text => text !== '').map(text => [text, item.parse(text)] as const);
-      const faults = parsed.flatMap(([text, one]) =>
-        'fault' in one ? [`${JSON.stringify(text)} ${one.fault}`] : [],
+      const parsed = itemsOf(raw).map(one => [one, item.parse(one)] as const);
+      const faults = parsed.flatMap(([written, one]) =>
+        'fault' in one ? [`${textOf(written)} ${one.fault}`] : [],
       );
       if (faults.length > 0) return { fault: `has a bad item: ${faults.join('; ')}` };
       if (parsed.length === 0) return { fault: 'names nothing' };
@@ -177,7 +191,7 @@ function list<T>(allowed: string, item: Kind<T>): Kind<readonly T[]> {
   };
 }
 
-const modelUri: Kind<ModelUri> = scalar('a model URI', text => {
+export const modelUri: Kind<ModelUri> = scalar('a model URI', text => {
   try {
     return { value: parseModelUri(text) };
   } catch (error) {
@@ -199,7 +213,6 @@ const hostPattern: Kind<string> = scalar('a host', text => {
   return /^[\w.*?:-]+$/.test(host) ? { value: host } : { fault: 'is not a host' };
 });
 
-export const modelUris = list('model URIs such as models:/name/Production, separated by commas', modelUri);
 export const uriPatterns = list(
   'patterns of model URIs such as models:/topic-*, separated by commas',
   uriPattern,

@@ -3,7 +3,8 @@ import { errnoOf } from '../domain/errors.ts';
 import { cacheDirOf, type Read, readerOf } from './cache.ts';
 import { crossCheck } from './checks.ts';
 import { isLoopback } from './loopback.ts';
-import type { MlflowOptions, Options, Secret } from './options.ts';
+import type { MlflowOptions, Options, Schedule, Secret } from './options.ts';
+import type { ConfiguredModel } from './prewarm-kinds.ts';
 import type { Reader, Sources } from './reader.ts';
 import type { OptionSpec } from './spec.ts';
 import { OPTIONS } from './table.ts';
@@ -37,6 +38,7 @@ export function loadOptions(sources: Sources): Loaded {
 
 function readOptions(reader: Reader, sources: Sources, tracking: Upstream): Options {
   const host = reader.get(OPTIONS.host);
+  const models = reader.get(OPTIONS.models);
   return {
     host,
     port: reader.get(OPTIONS.port),
@@ -45,7 +47,10 @@ function readOptions(reader: Reader, sources: Sources, tracking: Upstream): Opti
     allow: reader.get(OPTIONS.allow),
     cacheDir: cacheDirOf(reader, sources.env),
     cacheMaxBytes: reader.get(OPTIONS.cacheMaxBytes),
-    models: reader.get(OPTIONS.models),
+    models: models.map(({ uri }) => uri),
+    schedules: readSchedules(reader, models),
+    prewarmTimezone: reader.get(OPTIONS.prewarmTimezone),
+    warmupS: reader.get(OPTIONS.warmupS),
     reloadDeadlineS: reader.get(OPTIONS.reloadDeadlineS),
     reloadDeadlineMaxS: reader.get(OPTIONS.reloadDeadlineMaxS),
     refreshWaitS: reader.get(OPTIONS.refreshWaitS),
@@ -55,9 +60,18 @@ function readOptions(reader: Reader, sources: Sources, tracking: Upstream): Opti
     proxy: reader.get(OPTIONS.proxy) ?? (isLoopback(host) ? 'full' : 'read-only'),
     freshS: reader.get(OPTIONS.freshS),
     fileRoots: reader.get(OPTIONS.fileRoots),
+    metricsAddr: reader.get(OPTIONS.metricsAddr),
     logLevel: reader.get(OPTIONS.logLevel),
     mlflow: readMlflow(reader, tracking),
   };
+}
+
+function readSchedules(reader: Reader, models: readonly ConfiguredModel[]): readonly Schedule[] {
+  const common = reader.get(OPTIONS.prewarm);
+  return models.flatMap(({ uri, cron: own }) => {
+    const cron = own ?? common;
+    return cron === null ? [] : [{ uri, cron }];
+  });
 }
 
 function readMlflow(reader: Reader, tracking: Upstream): MlflowOptions {

@@ -40,6 +40,13 @@ export const PROXY_MODES = ['off', 'read-only', 'full'] as const;
 /** What MLflow's own clients may do through the sidecar. */
 export type ProxyMode = (typeof PROXY_MODES)[number];
 
+/** When a model is pre-warmed. */
+export interface Schedule {
+  readonly uri: ModelUri;
+  /** Five fields, six with seconds first, or a nickname. */
+  readonly cron: string;
+}
+
 /** Everything that can be set, checked. Paths are absolute. */
 export interface Options {
   readonly host: string;
@@ -52,6 +59,12 @@ export interface Options {
   readonly cacheDir: string;
   readonly cacheMaxBytes: number;
   readonly models: readonly ModelUri[];
+  /** At most one for each of the models. */
+  readonly schedules: readonly Schedule[];
+  /** Of all schedules; a name of the IANA database. */
+  readonly prewarmTimezone: string;
+  /** 0: no warm-up. */
+  readonly warmupS: number;
   readonly reloadDeadlineS: number;
   readonly reloadDeadlineMaxS: number;
   readonly refreshWaitS: number;
@@ -62,6 +75,8 @@ export interface Options {
   readonly proxy: ProxyMode;
   readonly freshS: number;
   readonly fileRoots: readonly string[];
+  /** Where metrics and health alone are served, to everybody; null: nowhere. */
+  readonly metricsAddr: { readonly host: string; readonly port: number } | null;
   readonly logLevel: LogLevel;
   readonly mlflow: MlflowOptions;
 }

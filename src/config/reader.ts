@@ -1,6 +1,6 @@
 import { type Fault, shownValue } from './faults.ts';
 import type { FileContent } from './file.ts';
-import type { Raw } from './kinds.ts';
+import { isEmpty, type Raw } from './raw.ts';
 import { type AnyOption, flagOf, keyOf, type OptionSpec, waysToWrite } from './spec.ts';
 
 export interface Sources {
@@ -85,5 +85,5 @@ export class Reader {
 }
 
 function written(raw: Raw | undefined, writtenAs: string): Found | null {
-  return raw === undefined || raw.length === 0 ? null : { raw, writtenAs };
+  return raw === undefined || isEmpty(raw) ? null : { raw, writtenAs };
 }

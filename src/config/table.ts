@@ -1,6 +1,7 @@
 import * as kinds from './kinds.ts';
 import { MLFLOW_OPTIONS } from './mlflow-table.ts';
 import { LOG_LEVELS, PROXY_MODES } from './options.ts';
+import { configuredModels, cron, timezone } from './prewarm-kinds.ts';
 import { type AnyOption, MAX_SECONDS, option } from './spec.ts';
 import { upstream } from './upstream.ts';
 
@@ -93,9 +94,31 @@ export const OPTIONS = {
   }),
   models: option({
     name: 'SIDECAR_MODELS',
-    kind: kinds.modelUris,
+    kind: configuredModels,
     fallback: [],
-    meaning: 'The model URIs that a reload without any means, separated by commas.',
+    meaning: 'The model URIs that a reload without any means, and that are pre-warmed.',
+  }),
+  prewarm: option({
+    name: 'SIDECAR_PREWARM',
+    kind: cron,
+    fallback: null,
+    meaning:
+      'When all of `SIDECAR_MODELS` are reloaded; those that have a schedule of their own in the file go by that.',
+  }),
+  prewarmTimezone: option({
+    name: 'SIDECAR_PREWARM_TIMEZONE',
+    kind: timezone,
+    fallback: 'UTC',
+    meaning: 'The time zone of the schedules.',
+    why: 'as in Airflow; it knows no hour that comes twice or never',
+  }),
+  warmupS: option({
+    name: 'SIDECAR_WARMUP_S',
+    kind: kinds.number(0, MAX_SECONDS, 's'),
+    fallback: 0,
+    meaning:
+      'At the start all of `SIDECAR_MODELS` are loaded, and for so long `/readyz` waits until each has a version to give. 0: no warm-up.',
+    why: 'a sidecar that waits for MLflow must not hold up its pod',
   }),
   reloadDeadlineS: option({
     name: 'SIDECAR_RELOAD_DEADLINE_S',
@@ -162,6 +185,13 @@ export const OPTIONS = {
     fallback: [],
     meaning: 'Directories, separated by commas, under which `file:` artifacts may be read.',
     why: 'a registry must not name just any file of the machine',
+  }),
+  metricsAddr: option({
+    name: 'SIDECAR_METRICS_ADDR',
+    kind: kinds.listenAddress,
+    fallback: null,
+    meaning:
+      'A second address, which serves `/metrics`, `/healthz` and `/readyz` alone, to everybody and without the token.',
   }),
   logLevel: option({
     name: 'SIDECAR_LOG_LEVEL',

@@ -21,6 +21,20 @@ describe('the file', () => {
     ['a list', '- port', /must hold a mapping/],
     ['a mapping as a value', 'port: { a: s3cret }', /^port in .* must be a text/],
     ['a list where a text is due', 'port: [1]', /^port in .*="1" is a list/],
+    ['a mapping in a list where texts are due', 'file_roots: [{ a: b }]', /"a":"b".* is a mapping/],
+    [
+      'a model with an unknown key',
+      'models: [{ uri: "models:/a/1", cron: x }]',
+      /holds cron, and may hold uri and prewarm/,
+    ],
+    ['a model without a URI', 'models: [{ prewarm: "* * * * *" }]', /holds no uri/],
+    ['a model with a bad URI', 'models: [{ uri: x }]', /"uri":"x".* is not a model URI/],
+    [
+      'a model with a bad schedule',
+      'models: [{ uri: "models:/a/1", prewarm: daily }]',
+      /has a prewarm that is no schedule/,
+    ],
+    ['a model that holds a list', 'models: [{ uri: [a] }]', /must be a text, or a list/],
     ['a key that is a list', '[a]: 1', /^a key in .* is not a text/],
     ['an alias bomb', bomb(), /is not YAML|must be a text/],
   ];

@@ -13,6 +13,9 @@ test('with nothing but MLflow’s address every option has its default', () => {
     cacheDir: '/home/u/.cache/mlflow-sidecar',
     cacheMaxBytes: 21_474_836_480,
     models: [],
+    schedules: [],
+    prewarmTimezone: 'UTC',
+    warmupS: 0,
     reloadDeadlineS: 60,
     reloadDeadlineMaxS: 600,
     refreshWaitS: 2,
@@ -22,6 +25,7 @@ test('with nothing but MLflow’s address every option has its default', () => {
     proxy: 'full',
     freshS: 0,
     fileRoots: [],
+    metricsAddr: null,
     logLevel: 'info',
     mlflow: {
       trackingUri: 'http://mlflow:5000',
@@ -71,6 +75,10 @@ const CASES: readonly [string, string, (read: ReturnType<typeof options>) => unk
   ['SIDECAR_MAX_STALE_S', '3600', o => o.maxStaleS, 3_600],
   ['SIDECAR_PROXY', 'Read-Only', o => o.proxy, 'read-only'],
   ['SIDECAR_PROXY', 'off', o => o.proxy, 'off'],
+  ['SIDECAR_PREWARM_TIMEZONE', 'europe/berlin', o => o.prewarmTimezone, 'Europe/Berlin'],
+  ['SIDECAR_METRICS_ADDR', ':9090', o => o.metricsAddr, { host: '0.0.0.0', port: 9_090 }],
+  ['SIDECAR_METRICS_ADDR', '[::]:9090', o => o.metricsAddr, { host: '::', port: 9_090 }],
+  ['SIDECAR_METRICS_ADDR', 'localhost:0', o => o.metricsAddr, { host: 'localhost', port: 0 }],
   ['SIDECAR_FRESH_S', '1.5', o => o.freshS, 1.5],
   ['SIDECAR_FILE_ROOTS', '/mnt/a/,/mnt/b/../c', o => o.fileRoots, ['/mnt/a', '/mnt/c']],
   ['SIDECAR_LOG_LEVEL', 'DEBUG', o => o.logLevel, 'debug'],
@@ -151,6 +159,26 @@ describe('where an option is taken from', () => {
   test('a list in the file may hold commas', () => {
     const config = file('models:\n  - models:/a, b/1\n  - models:/c/2\n');
     expect(options({ SIDECAR_CONFIG: config }).models).toMatchObject([{ name: 'a, b' }, { name: 'c' }]);
+  });
+
+  test('a model in the file may have a schedule of its own, and the others have the common one', () => {
+    const config = file(
+      'models:\n  - models:/a/1\n  - uri: models:/b@champion\n    prewarm: 0 6 * * 1-5\nprewarm: "*/5 * * * *"\n',
+    );
+    expect(options({ SIDECAR_CONFIG: config })).toMatchObject({
+      models: [{ name: 'a' }, { name: 'b' }],
+      schedules: [
+        { uri: { name: 'a' }, cron: '*/5 * * * *' },
+        { uri: { name: 'b' }, cron: '0 6 * * 1-5' },
+      ],
+    });
+  });
+
+  test('without a common schedule only the models that have one are pre-warmed', () => {
+    const config = file('models: [models:/a/1, {uri: models:/b/1, prewarm: "@hourly"}]\n');
+    expect(options({ SIDECAR_CONFIG: config }).schedules).toMatchObject([
+      { uri: { name: 'b' }, cron: '@hourly' },
+    ]);
   });
 
   test('a proxy variable in lower case wins, as in curl', () => {
