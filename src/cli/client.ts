@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
+import { isIPv6 } from 'node:net';
 import type { Dispatcher } from 'undici';
 import { errnoOf } from '../domain/errors.ts';
 import { CommandFailure, USAGE } from './failure.ts';
 import type { Env } from './option-flags.ts';
 
-const DEFAULT_URL = 'http://127.0.0.1:5080';
+const DEFAULT_HOST = '127.0.0.1';
+const DEFAULT_PORT = '5080';
 
 /** A running sidecar, as its clients reach it. */
 export interface Sidecar {
@@ -28,10 +30,13 @@ export interface Call {
   readonly timeoutMs: number;
 }
 
-/** @throws CommandFailure for an address or a token that cannot be used */
+/**
+ * By `--url`, SIDECAR_URL, or the SIDECAR_HOST and SIDECAR_PORT that a sidecar beside it has.
+ * @throws CommandFailure for an address or a token that cannot be used
+ */
 export function sidecarOf(urlFlag: string | undefined, env: Env): Sidecar {
   const [name, text] =
-    urlFlag === undefined ? ['SIDECAR_URL', env['SIDECAR_URL'] || DEFAULT_URL] : ['--url', urlFlag];
+    urlFlag === undefined ? ['SIDECAR_URL', env['SIDECAR_URL'] || urlBeside(env)] : ['--url', urlFlag];
   const url = URL.parse(text);
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '') {
     throw new CommandFailure(
@@ -43,6 +48,13 @@ export function sidecarOf(urlFlag: string | undefined, env: Env): Sidecar {
     url: url.href.replace(/\/+$/, ''),
     token: env['SIDECAR_TOKEN'] || tokenFromFile(env['SIDECAR_TOKEN_FILE']),
   };
+}
+
+/** Of a sidecar that has the same environment, as in its own container. */
+function urlBeside({ SIDECAR_HOST: host = '', SIDECAR_PORT: port = '' }: Env): string {
+  const isAny = host === '' || host === '0.0.0.0' || host === '::';
+  const at = isIPv6(host) ? `[${host}]` : host;
+  return `http://${isAny ? DEFAULT_HOST : at}:${/^\d+$/.test(port) ? port : DEFAULT_PORT}`;
 }
 
 function tokenFromFile(path: string | undefined): string | null {

@@ -130,16 +130,34 @@ function addReload(program: Command, env: Env, finish: Finish): void {
     });
 }
 
+interface StatusFlags {
+  readonly json?: true;
+  readonly live?: true;
+  readonly ready?: true;
+  readonly url?: string;
+}
+
 function addStatus(program: Command, env: Env, finish: Finish): void {
   program
     .command('status')
     .description('show what a running sidecar has, and how MLflow is')
     .option('--json', 'as JSON')
+    .addOption(
+      new Option('--live', 'only whether it is alive, by the exit code: for probes').conflicts('json'),
+    )
+    .addOption(
+      new Option('--ready', 'only whether it is ready, by the exit code').conflicts(['json', 'live']),
+    )
     .addOption(urlOption())
     .addHelpText('after', CLIENT_HELP + EXIT_CODES)
-    .action(async ({ json, url }: { json?: true; url?: string }) => {
+    .action(async ({ json, live, ready, url }: StatusFlags) => {
+      const sidecar = sidecarOf(url, env);
+      if (live === true || ready === true) {
+        const { probe } = await import('./probe.ts');
+        return finish(await probe(sidecar, live === true ? '/healthz' : '/readyz'));
+      }
       const { status } = await import('./status.ts');
-      finish(await status(sidecarOf(url, env), json ?? false));
+      finish(await status(sidecar, json ?? false));
     });
 }
 
@@ -169,7 +187,10 @@ function addGc(program: Command, env: Env, finish: Finish): void {
 }
 
 function urlOption(): Option {
-  return new Option('--url <url>', 'the sidecar’s address (SIDECAR_URL; default: http://127.0.0.1:5080)');
+  return new Option(
+    '--url <url>',
+    'the sidecar’s address (SIDECAR_URL; default: by SIDECAR_HOST and SIDECAR_PORT, http://127.0.0.1:5080)',
+  );
 }
 
 function deadlineOption(help: string): Option {
