@@ -10,15 +10,16 @@ import { systemClock as clock } from './domain/clock.ts';
 import type { EventBus } from './domain/events.ts';
 import type { ModelUri } from './domain/model-uri.ts';
 import type { Outcome } from './domain/outcome.ts';
-import { createHttpApp } from './http/app.ts';
+import { createHttpApp, createMetricsApp } from './http/app.ts';
+import type { HttpDeps } from './http/deps.ts';
+import { BY_API_OPTIONS, BY_METRICS_OPTION, listen } from './http/listen.ts';
 import { createHttpServer } from './http/server.ts';
+import { Prewarm } from './prewarm/prewarm.ts';
 import { Scrubber } from './reload/scrubber.ts';
 import { type CollectedOnce, collectCache } from './store/collect/collect-once.ts';
 import { createMetrics, type Metrics } from './telemetry/metrics.ts';
 
 const IDLE_CHECK_MS = 20;
-/** Callers that come at once, such as a DAG's mapped tasks, wait in the system rather than for its next try to connect. */
-const BACKLOG = 1_024;
 /** A disk that hangs at the start must not keep the process from saying so. */
 const OPEN_WAIT_MS = 5_000;
 
@@ -57,8 +58,9 @@ export async function startApp(
     events,
     scrubAfterMs,
   });
-  const metrics = metricsOf(core, options, events);
-  const app = createHttpApp({
+  const prewarm = new Prewarm({ options, reloader, isThere: core.isThere, clock, events });
+  const metrics = metricsOf(core, prewarm, options, events);
+  const deps: HttpDeps = {
     reloader: core.reloader,
     jobs: core.jobs,
     proxy: core.proxy,
@@ -69,26 +71,40 @@ export async function startApp(
       ...options,
       upstreams: { registry: options.mlflow.registryUri, tracking: options.mlflow.trackingUri },
     },
-    isReady: () => ({ ready: core.cache.problem === null, problem: core.cache.problem }),
+    isReady: () => {
+      const problem = cache.problem ?? prewarm.problem;
+      return { ready: problem === null, problem };
+    },
+    prewarm: () => prewarm.state(),
     version: packageVersion(),
     metrics: metrics.scrape,
-  });
-  const server = createHttpServer(app, events, options);
+  };
+  const server = createHttpServer(createHttpApp(deps), events, options);
+  const forMetrics = createHttpServer(createMetricsApp(deps), events, { proxy: 'off' });
   try {
-    server.listen(options.port, options.host, BACKLOG);
-    await once(server, 'listening');
+    await listen(server, options, BY_API_OPTIONS);
+    if (options.metricsAddr !== null) await listen(forMetrics, options.metricsAddr, BY_METRICS_OPTION);
     server.once('close', metrics.close);
   } catch (error) {
+    server.close();
     await core.close();
     throw error;
   }
   scrubber.start();
   core.jobs.start();
-  const stopAll = (signal: AbortSignal) => Promise.all([stop(server, core, signal), scrubber.stop()]);
-  return { url: urlOf(server, options.host), stop: async signal => (await stopAll(signal))[0] };
+  prewarm.start();
+  const stopAll = async (signal: AbortSignal) => {
+    prewarm.stop();
+    forMetrics.close();
+    forMetrics.closeAllConnections();
+    const [isWhole] = await Promise.all([stop(server, core, signal), scrubber.stop()]);
+    return isWhole;
+  };
+  return { url: urlOf(server, options.host), stop: stopAll };
 }
 
-function metricsOf({ catalog, reloader, jobs }: Core, options: Options, events: EventBus): Metrics {
+function metricsOf(core: Core, prewarm: Prewarm, options: Options, events: EventBus): Metrics {
+  const { catalog, reloader, jobs } = core;
   const { models: configured, maxStaleS, cacheMaxBytes } = options;
   return createMetrics(events, {
     configured,
@@ -100,6 +116,7 @@ function metricsOf({ catalog, reloader, jobs }: Core, options: Options, events: 
     work: () => reloader.work(),
     jobsRunning: () => jobs.running,
     breakers: () => catalog.breakers(),
+    prewarm: () => prewarm.state(),
   });
 }
 

@@ -5,7 +5,7 @@ import { createProxy } from './core-proxy.ts';
 import { systemClock as clock } from './domain/clock.ts';
 import { SidecarError } from './domain/errors.ts';
 import type { EventBus } from './domain/events.ts';
-import { formatModelUri } from './domain/model-uri.ts';
+import { formatModelUri, type ModelUri } from './domain/model-uri.ts';
 import { scopeOf } from './domain/scope.ts';
 import { KeptJobs } from './jobs/jobs.ts';
 import { JobRecords } from './jobs/records.ts';
@@ -43,6 +43,8 @@ export interface Core {
   readonly proxy: MlflowProxy;
   readonly catalog: CachedModels;
   readonly cache: Cache;
+  /** Whether the sidecar's own credential has a version of it to give. */
+  readonly isThere: (uri: ModelUri) => boolean;
   /** Ends the work under way. */
   readonly abort: (reason: Error) => void;
   readonly close: () => Promise<boolean>;
@@ -111,6 +113,7 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
       cacheMaxBytes,
     }),
     cache,
+    isThere: uri => (cache.opened?.refs.get(own, uri).published ?? null) !== null,
     abort: reason => stopping.abort(reason),
     close: async () => {
       stopping.abort(

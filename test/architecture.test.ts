@@ -14,7 +14,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['core.ts'],
   ['core-proxy.ts'],
   ['http', 'telemetry'],
-  ['jobs', 'proxy'],
+  ['jobs', 'proxy', 'prewarm'],
   ['reload'],
   ['registry', 'artifacts', 'store'],
   ['upstream'],

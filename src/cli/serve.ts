@@ -1,6 +1,7 @@
 import type { Options } from '../config/options.ts';
 import { errnoOf } from '../domain/errors.ts';
 import { EventBus } from '../domain/events.ts';
+import { ListenFailure } from '../http/listen.ts';
 import { createLogger, LineBuffer, type Logger } from '../telemetry/logger.ts';
 import { scrubberOf } from '../telemetry/secrets.ts';
 import { logEvents } from '../telemetry/subscribe.ts';
@@ -42,7 +43,7 @@ async function serveUntil(
   logEvents(events, logger);
   const { startApp } = await import('../app.ts');
   const app = await startApp(options, events).catch((error: unknown) => {
-    throw startFailure(options, error);
+    throw startFailure(error);
   });
   logger.info({ url: app.url, cache_dir: options.cacheDir }, `Listening on ${app.url}`);
   const name = await signals.first;
@@ -82,20 +83,20 @@ async function flush(log: LineBuffer): Promise<void> {
   if (await log.isBlocked(BLOCKED_MS)) endBySignal('SIGTERM');
 }
 
-function startFailure({ host, port }: Options, error: unknown): CommandFailure {
-  const message = error instanceof Error ? error.message : String(error);
-  const advice = LISTEN_ADVICE[errnoOf(error)];
-  const words =
-    advice === undefined
-      ? `could not start: ${message}`
-      : `cannot listen on ${host}, port ${port}: ${advice}`;
-  return new CommandFailure(words, FAILED, error);
+function startFailure(error: unknown): CommandFailure {
+  if (!(error instanceof ListenFailure)) {
+    const message = error instanceof Error ? error.message : String(error);
+    return new CommandFailure(`could not start: ${message}`, FAILED, error);
+  }
+  const { at, setBy } = error;
+  const advice = LISTEN_ADVICE[errnoOf(error.cause)]?.(setBy) ?? error.message;
+  return new CommandFailure(`cannot listen on ${at.host}, port ${at.port}: ${advice}`, FAILED, error);
 }
 
-const LISTEN_ADVICE: Readonly<Record<string, string>> = {
-  EADDRINUSE:
-    'something else listens there, perhaps another sidecar. Stop it, or choose another port with SIDECAR_PORT or --port.',
-  EADDRNOTAVAIL: 'this machine has no such address. Set SIDECAR_HOST or --host to one of its own.',
-  ENOTFOUND: 'this host name is not known. Set SIDECAR_HOST or --host to an address of this machine.',
-  EACCES: 'this user may not. Choose a port from 1024 on with SIDECAR_PORT or --port.',
+const LISTEN_ADVICE: Readonly<Record<string, (setBy: ListenFailure['setBy']) => string>> = {
+  EADDRINUSE: ({ port }) =>
+    `something else listens there, perhaps another sidecar. Stop it, or choose another port with ${port}.`,
+  EADDRNOTAVAIL: ({ host }) => `this machine has no such address. Set ${host} to one of its own.`,
+  ENOTFOUND: ({ host }) => `this host name is not known. Set ${host} to an address of this machine.`,
+  EACCES: ({ port }) => `this user may not. Choose a port from 1024 on with ${port}.`,
 };

@@ -39,6 +39,16 @@ const StatusSchema = z.object({
     free_bytes: z.number().nullish(),
     scrub: z.object({ last_finished_at: z.number(), damaged: z.number() }).nullish(),
   }),
+  prewarm: z
+    .array(
+      z.object({
+        model_uri: z.string(),
+        next_run_at: z.number().nullable(),
+        running: z.boolean(),
+        last_run: z.object({ at: z.number(), status: z.string(), code: z.string().nullable() }).nullable(),
+      }),
+    )
+    .default([]),
 });
 
 /** What the summary shows of `GET /v1/models`. */
@@ -96,7 +106,7 @@ function understood<T>(schema: z.ZodType<T>, body: unknown): T {
 
 function summary(
   { url }: Sidecar,
-  { version, uptime_s, mlflow, breakers, cache }: Status,
+  { version, uptime_s, mlflow, breakers, cache, prewarm }: Status,
   models: z.infer<typeof ModelsSchema>,
 ): string {
   const refs = models.models.flatMap(model => model.refs);
@@ -107,6 +117,8 @@ function summary(
     `Cache: ${cache.dir}: ${[...stateOf(cache), ...scrubOf(cache)].join('; ')}`,
     refs.length === 0 ? 'Models: none cached' : 'Models:',
     ...refs.map(ref => `  ${refLine(ref)}`),
+    ...(prewarm.length === 0 ? [] : ['Pre-warmed:']),
+    ...prewarm.map(model => `  ${prewarmLine(model)}`),
   ]
     .map(oneLine)
     .join('\n');
@@ -165,6 +177,20 @@ function refLine({ model_uri, version, resolved_version, path, age_s, last_outco
   const last = last_outcome === null ? [] : [`last ${last_outcome.status}`];
   const why = last_outcome?.warning == null ? [] : [last_outcome.warning.message];
   return `${model_uri}: ${[given, ...newer, ...age, ...last, ...why].join('; ')}`;
+}
+
+function prewarmLine({
+  model_uri,
+  next_run_at: next,
+  running,
+  last_run: last,
+}: Status['prewarm'][number]): string {
+  const code = last?.code == null ? '' : ` (${last.code})`;
+  return `${model_uri}: ${[
+    last === null ? 'not yet' : `${last.status}${code} ${since(last.at)}`,
+    ...(running ? ['under way'] : []),
+    ...(next === null ? [] : [`next in ${ago(next - Date.now() / 1_000)}`]),
+  ].join('; ')}`;
 }
 
 /** @param at seconds since 1970 */

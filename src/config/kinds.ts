@@ -101,9 +101,9 @@ export const listenAddress: Kind<{ readonly host: string; readonly port: number 
     const [, host = '', digits = ''] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
     const bare = host.replace(/^\[(.*)\]$/, '$1');
     const parsed = bare === '' ? { value: '0.0.0.0' } : listenHost.parse(bare);
-    const number = Number(digits);
-    if (digits === '' || number > 65_535 || 'fault' in parsed) return { fault: 'is no such address' };
-    return { value: { host: parsed.value, port: number } };
+    const parsedPort = Number(digits);
+    if (digits === '' || parsedPort > 65_535 || 'fault' in parsed) return { fault: 'is no such address' };
+    return { value: { host: parsed.value, port: parsedPort } };
   },
 );
 

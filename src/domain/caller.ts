@@ -1,3 +1,7 @@
+/** Why a model is loaded before anybody asks for it: its schedule, or the start. */
+export const PREWARM_REASONS = ['schedule', 'warmup'] as const;
+export type PrewarmReason = (typeof PREWARM_REASONS)[number];
+
 /** Who asks. */
 export interface Caller {
   readonly requestId: string;
@@ -9,4 +13,6 @@ export interface Caller {
   readonly workspace?: string;
   /** Of the asynchronous reload that it is. */
   readonly jobId?: string;
+  /** Where it is the sidecar itself, before anybody asks. */
+  readonly prewarm?: PrewarmReason;
 }

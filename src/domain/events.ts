@@ -1,5 +1,6 @@
-import type { Caller } from './caller.ts';
+import type { Caller, PrewarmReason } from './caller.ts';
 import type { ErrorCode } from './errors.ts';
+import type { ModelUri } from './model-uri.ts';
 import type { BreakerState, Outcome } from './outcome.ts';
 
 /** Milliseconds that each phase of a run took; absent where it did not come to that. */
@@ -88,6 +89,16 @@ export type SidecarEvent =
       readonly type: 'version_brought';
       readonly origin: Origin;
       readonly fetched: Fetched;
+    }
+  | {
+      readonly type: 'prewarm_finished';
+      readonly reason: PrewarmReason;
+      readonly outcome: Outcome;
+    }
+  | {
+      /** A time of its schedule came while the run before was not over. */
+      readonly type: 'prewarm_skipped';
+      readonly model: ModelUri;
     }
   | {
       readonly type: 'try_failed';

@@ -3,6 +3,7 @@ import type { Clock } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { ModelUri } from '../domain/model-uri.ts';
 import type { Jobs } from '../jobs/api.ts';
+import type { PrewarmState } from '../prewarm/api.ts';
 import type { MlflowProxy } from '../proxy/proxy.ts';
 import type { Catalog, Reloader } from '../reload/api.ts';
 
@@ -35,6 +36,8 @@ export interface HttpDeps {
   readonly settings: HttpSettings;
   /** Whether callers may be sent here, and if not, why; asked on every probe, so it must not wait. */
   readonly isReady: () => { readonly ready: boolean; readonly problem: string | null };
+  /** Models that are loaded before anybody asks. */
+  readonly prewarm: () => readonly PrewarmState[];
   readonly version: string;
   /** In Prometheus' text format. */
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;

@@ -37,14 +37,18 @@ export function addApi(app: Express, deps: HttpDeps): void {
   });
   addJobs(app, deps);
   addStatus(app, deps);
-  get(app, '/metrics', async (_req, res) => {
-    const { contentType, text } = await deps.metrics();
-    sendText(res, 200, text, contentType);
-  });
+  addMetrics(app, deps);
   // Made when somebody asks for it: it takes a quarter of the start's time, and most never do.
   get(app, '/openapi.json', async (_req, res) => {
     const { createOpenApi } = await import('./openapi.ts');
     sendJson(res, 200, createOpenApi(deps));
+  });
+}
+
+export function addMetrics(app: Express, { metrics }: Pick<HttpDeps, 'metrics'>): void {
+  get(app, '/metrics', async (_req, res) => {
+    const { contentType, text } = await metrics();
+    sendText(res, 200, text, contentType);
   });
 }
 
@@ -53,7 +57,7 @@ function addJobs(app: Express, deps: HttpDeps): void {
   app.route('/v1/jobs/:id/result').get(getResult(deps)).all(onlyAllows('GET, HEAD'));
 }
 
-function addStatus(app: Express, { catalog, clock, settings, version }: HttpDeps): void {
+function addStatus(app: Express, { catalog, clock, prewarm, settings, version }: HttpDeps): void {
   const startedAt = clock.monotonic();
   const models = settings.models.map(formatModelUri);
   get(app, '/v1/status', (_req, res) => {
@@ -62,7 +66,17 @@ function addStatus(app: Express, { catalog, clock, settings, version }: HttpDeps
     const breakers = catalog.breakers();
     const breaker = breakers.find(({ name }) => name === 'registry')?.state ?? 'closed';
     const cache = catalog.cache();
-    sendJson(res, 200, { version, uptime_s: uptime, mlflow, breaker, breakers, cache, models });
+    const prewarmed = prewarm();
+    sendJson(res, 200, {
+      version,
+      uptime_s: uptime,
+      mlflow,
+      breaker,
+      breakers,
+      cache,
+      models,
+      prewarm: prewarmed,
+    });
   });
 }
 

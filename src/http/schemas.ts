@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { BREAKER_STATES, OutcomeSchema, STATUSES, WarningSchema } from '../domain/outcome.ts';
+import type { PrewarmState } from '../prewarm/api.ts';
 import type { BreakerSummary, CacheState, ModelSummary, RegistryHealth } from '../reload/api.ts';
 
 /** What answers look like. They are not parsed by these schemas, only described; the types keep them true. */
@@ -86,6 +87,30 @@ const CacheSchema = z.object({
     .describe('the last background verification of the cache; null before the first one is over'),
 }) satisfies z.ZodType<CacheState>;
 
+const PrewarmSchema = z.object({
+  model_uri: z.string(),
+  schedule: z
+    .string()
+    .nullable()
+    .describe('as cron has it; null where the model is only loaded at the start'),
+  timezone: z.string().nullable(),
+  next_run_at: seconds1970,
+  running: z.boolean(),
+  last_run: z
+    .object({
+      at: z.number().describe('seconds since 1970'),
+      duration_s: z.number(),
+      status: OutcomeSchema.shape.status,
+      version: z.string().nullable(),
+      code: CodeSchema.nullable().describe('why it is not as wanted'),
+    })
+    .nullable(),
+  skipped: z
+    .number()
+    .int()
+    .describe('times of the schedule that were left out, since the run before was not over'),
+}) satisfies z.ZodType<PrewarmState>;
+
 export const StatusSchema = z
   .object({
     version: z.string(),
@@ -95,6 +120,7 @@ export const StatusSchema = z
     breakers: z.array(BreakerSchema).describe('one for each server; the registry’s first'),
     cache: CacheSchema,
     models: z.array(z.string()).describe('the configured model URIs'),
+    prewarm: z.array(PrewarmSchema).describe('the models that are loaded before anybody asks'),
   })
   .meta({ id: 'Status' });
 

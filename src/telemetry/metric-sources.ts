@@ -10,10 +10,18 @@ export interface MetricSources {
   readonly work: () => WorkState;
   readonly jobsRunning: () => number;
   readonly breakers: () => readonly BreakerLook[];
+  readonly prewarm: () => readonly PrewarmLook[];
   readonly configured: readonly ModelUri[];
   readonly maxStaleS: number;
   readonly cacheMaxBytes: number;
   readonly version: string;
+}
+
+interface PrewarmLook {
+  readonly model_uri: string;
+  /** Seconds since 1970. */
+  readonly next_run_at: number | null;
+  readonly last_run: { readonly at: number } | null;
 }
 
 interface BreakerLook {

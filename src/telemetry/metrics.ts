@@ -3,6 +3,7 @@ import { MetricSet } from './metric-set.ts';
 import type { MetricSources } from './metric-sources.ts';
 import { countEvents } from './metrics-events.ts';
 import { showModels } from './metrics-models.ts';
+import { showPrewarm } from './metrics-prewarm.ts';
 import { watchProcess } from './metrics-process.ts';
 import { showState } from './metrics-state.ts';
 import { ModelLabels } from './model-labels.ts';
@@ -27,6 +28,7 @@ export function createMetrics(events: EventBus, sources: MetricSources): Metrics
   countEvents(set, events, labels);
   const models = showModels(set, sources);
   showState(set, sources);
+  showPrewarm(set, events, sources.prewarm);
   const close = watchProcess(set, sources.version);
   return {
     descriptions: set.descriptions,

@@ -1,10 +1,9 @@
 import { formatBytes } from '../domain/bytes.ts';
-import type { Caller } from '../domain/caller.ts';
 import type { EventBus, Origin, Phases, SidecarEvent } from '../domain/events.ts';
-import type { Outcome } from '../domain/outcome.ts';
 import { errorFields } from './error-fields.ts';
-import type { Level, Line } from './line.ts';
+import { because, callerFields, durations, type Line } from './line.ts';
 import type { Logger } from './logger.ts';
+import { prewarmed, prewarmSkipped, reloadFinished } from './reload-lines.ts';
 import { scrubLine } from './scrub-lines.ts';
 
 /** Writes one line for each event. */
@@ -33,6 +32,10 @@ function lineOf(event: SidecarEvent): Line {
       };
     case 'job_begun':
       return jobBegun(event);
+    case 'prewarm_finished':
+      return prewarmed(event);
+    case 'prewarm_skipped':
+      return prewarmSkipped(event);
     case 'try_failed':
       return tryFailed(event);
     case 'proxied':
@@ -56,52 +59,6 @@ function lineOf(event: SidecarEvent): Line {
       return scrubLine(event);
     case 'breaker_changed':
       return breakerChanged(event);
-  }
-}
-
-function reloadFinished({
-  caller,
-  outcome,
-  runId,
-  phases,
-}: SidecarEvent & { type: 'reload_finished' }): Line {
-  const { warning } = outcome;
-  const fields = {
-    ...callerFields(caller),
-    model_uri: outcome.model_uri,
-    version: outcome.version,
-    ...(outcome.wanted_version === null ? {} : { wanted_version: outcome.wanted_version }),
-    sidecar_run_id: runId,
-    status: outcome.status,
-    duration_ms: Math.round(outcome.duration_s * 1_000),
-    durations_ms: durations(phases),
-    attempts: outcome.attempts,
-    age_s: outcome.age_s,
-    refreshing: outcome.refreshing,
-    ...(warning === null ? {} : { code: warning.code, reason: warning.message, hint: warning.hint }),
-  };
-  const why = warning === null ? '' : because(warning.message, outcome.model_uri);
-  return { level: levelOf(outcome), msg: reloadWords(outcome) + why, fields };
-}
-
-function levelOf({ status, warning }: Outcome): Level {
-  if (warning?.code === 'internal') return 'error';
-  return status === 'loaded' || status === 'unchanged' ? 'info' : 'warn';
-}
-
-function reloadWords({ status, model_uri: uri, version }: Outcome): string {
-  const which = version === null ? uri : `${uri} (version ${version})`;
-  switch (status) {
-    case 'loaded':
-      return `Loaded ${which}`;
-    case 'unchanged':
-      return `${which} is up to date`;
-    case 'stale':
-      return `Gave the last good model for ${which}`;
-    case 'missing':
-      return `There is no ${uri}`;
-    case 'failed':
-      return `Could not load ${uri}`;
   }
 }
 
@@ -166,11 +123,6 @@ function versionBrought({ origin, fetched }: SidecarEvent & { type: 'version_bro
   return { level: 'info', msg, fields: { ...originFields(origin), files, bytes } };
 }
 
-function durations(phases: Phases): Readonly<Record<string, number>> {
-  const rounded = Object.entries(phases).map(([phase, ms]: [string, number]) => [phase, Math.round(ms)]);
-  return Object.fromEntries(rounded);
-}
-
 function tryFailed({ what, attempt, origin, error, retryInMs }: SidecarEvent & { type: 'try_failed' }): Line {
   const next = retryInMs === null ? 'no further try' : `next in ${Math.round(retryInMs)} ms`;
   return failure(`Try ${attempt} of ${what} failed (${next})`, error, {
@@ -224,13 +176,4 @@ function failure(what: string, error: Error, fields: Line['fields'], subjectUri 
     msg: what + because(words.reason, subjectUri),
     fields: { ...fields, ...words },
   };
-}
-
-/** Many reasons begin with the URI that the sentence has named already. */
-function because(reason: string, uri: string): string {
-  return `: ${reason.startsWith(`${uri}: `) ? reason.slice(uri.length + 2) : reason}`;
-}
-
-function callerFields({ requestId, airflow, jobId }: Caller): Line['fields'] {
-  return { request_id: requestId, ...airflow, ...(jobId === undefined ? {} : { job_id: jobId }) };
 }

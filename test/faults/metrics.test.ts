@@ -40,6 +40,7 @@ test('a scrape of 1,000 URIs and of every name that is counted takes less than 5
     work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
     jobsRunning: () => 0,
     breakers: () => [],
+    prewarm: () => [],
     configured: [],
     maxStaleS: 604_800,
     cacheMaxBytes: 1,

@@ -45,6 +45,7 @@ test('GET /v1/status tells of the version, MLflow, the cache and the configured 
     breakers: [BREAKER],
     cache: CATALOG.cache(),
     models: ['models:/a/Production'],
+    prewarm: [],
   });
 });
 

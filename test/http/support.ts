@@ -191,6 +191,7 @@ export function depsOf({ settings, reload, ...deps }: Scripted = {}) {
     events: bus,
     settings: { ...SETTINGS, ...settings },
     isReady: () => ({ ready: true, problem: null }),
+    prewarm: () => [],
     version: '1.2.3',
     metrics: METRICS,
     ...deps,

@@ -35,6 +35,7 @@ function metrics(sources: Partial<MetricSources> = {}) {
     work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
     jobsRunning: () => 0,
     breakers: () => [],
+    prewarm: () => [],
     configured: [],
     maxStaleS: 604_800,
     cacheMaxBytes: 1_000,

@@ -12,6 +12,7 @@ const metrics = createMetrics(new EventBus(), {
   work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
   jobsRunning: () => 0,
   breakers: () => [],
+  prewarm: () => [],
   configured: [],
   maxStaleS: 1,
   cacheMaxBytes: 1,
