@@ -272,3 +272,54 @@ test('a run that a breaker refused has no line of its own: its call says so', ()
   const error = new SidecarError('circuit_open', 'left alone');
   expect(linesOf({ type: 'run_failed', ...RUN, error })).toEqual([]);
 });
+
+describe('what is loaded before anybody asks', () => {
+  const prewarmed = (changes: Partial<Outcome>): SidecarEvent => ({
+    type: 'prewarm_finished',
+    reason: 'schedule',
+    outcome: outcome(changes),
+  });
+  const warning = (code: 'circuit_open' | 'mlflow_timeout') => ({
+    code,
+    message: `${URI}: too slow.`,
+    hint: 'h',
+  });
+
+  test.each([
+    [prewarmed({ status: 'unchanged' }), 'info', `By schedule: ${URI} (version 2) is up to date`],
+    [
+      prewarmed({ status: 'stale', warning: warning('mlflow_timeout') }),
+      'warn',
+      `By schedule: Gave the last good model for ${URI} (version 2): too slow.`,
+    ],
+    [
+      { type: 'prewarm_finished', reason: 'warmup', outcome: outcome() },
+      'info',
+      `At the start: Loaded ${URI} (version 2)`,
+    ],
+  ] as const)('has a line', (event, level, msg) => {
+    expect(linesOf(event)).toMatchObject([{ level, msg, model_uri: URI }]);
+  });
+
+  test('has none while MLflow is left alone, nor a second one as a reload', () => {
+    const caller: Caller = { requestId: 'r', airflow: {}, authorization: null, prewarm: 'schedule' };
+    const asReload: SidecarEvent = {
+      type: 'reload_finished',
+      caller,
+      outcome: outcome(),
+      runId: null,
+      phases: {},
+    };
+    expect(linesOf(prewarmed({ status: 'stale', warning: warning('circuit_open') }), asReload)).toEqual([]);
+  });
+
+  test('says what was left out', () => {
+    const model = { kind: 'version', name: 'a', version: '1' } as const;
+    expect(linesOf({ type: 'prewarm_skipped', model })).toMatchObject([
+      {
+        level: 'warn',
+        msg: 'Left out a time of the schedule of models:/a/1, since the run before is not over.',
+      },
+    ]);
+  });
+});
