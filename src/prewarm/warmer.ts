@@ -34,7 +34,7 @@ export class Warmer {
   readonly #options: WarmerOptions;
   readonly #limit = pLimit(MOST_AT_ONCE);
   readonly #kept = new Map<string, Kept>();
-  #isStopped = false;
+  readonly #stopping = new AbortController();
 
   constructor(options: WarmerOptions) {
     this.#options = options;
@@ -61,14 +61,14 @@ export class Warmer {
     }
   }
 
-  /** What is under way ends with the core; what waits is not begun. */
+  /** What waits is not begun, and what is under way goes on only where a caller wants it, too. */
   stop(): void {
-    this.#isStopped = true;
+    this.#stopping.abort();
   }
 
   /** Gives its place to the next when the run is over, or has taken longer than a question may. */
   async #begin(uri: ModelUri, reason: PrewarmReason): Promise<{ readonly done: Promise<Kept['last']> }> {
-    const done = this.#isStopped ? Promise.resolve(null) : this.#run(uri, reason);
+    const done = this.#stopping.signal.aborted ? Promise.resolve(null) : this.#run(uri, reason);
     await within(QUESTION_MS, done);
     return { done };
   }
@@ -85,8 +85,9 @@ export class Warmer {
       refreshWaitMs: QUESTION_MS,
       maxStaleMs,
       force: false,
+      unwanted: this.#stopping.signal,
     });
-    if (this.#isStopped) return null;
+    if (this.#stopping.signal.aborted) return null;
     events.emitSoon({ type: 'prewarm_finished', reason, outcome });
     return lastRun(at, outcome);
   }
