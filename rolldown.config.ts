@@ -1,9 +1,11 @@
 import { defineConfig } from 'rolldown';
+import { thirdParty } from './scripts/build/third-party.ts';
 
 // In a few pieces, packages included: to find and read hundreds of their files costs a third of the start, and 8 MB of memory.
 export default defineConfig({
   input: 'src/main.ts',
   platform: 'node',
+  plugins: [thirdParty(import.meta.dirname)],
   output: {
     dir: 'dist',
     cleanDir: true,
