@@ -20,11 +20,13 @@ const V8_FLAGS = [
 ];
 for (const flag of V8_FLAGS) setFlagsFromString(flag);
 
-// In a directory of this user's own: what is in it is run. Where it cannot be written, the start takes longer.
-const { XDG_CACHE_HOME, NODE_COMPILE_CACHE } = process.env;
-enableCompileCache(
-  NODE_COMPILE_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'mlflow-sidecar', 'compile'),
-);
+// In a directory of this user's own: what is in it is run. Where it cannot be written, or a container's user has no home, the start takes longer.
+try {
+  const { XDG_CACHE_HOME, NODE_COMPILE_CACHE } = process.env;
+  enableCompileCache(
+    NODE_COMPILE_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'mlflow-sidecar', 'compile'),
+  );
+} catch {}
 
 /** As `engines` in package.json has it. */
 const MIN_NODE = 24;
