@@ -9,7 +9,14 @@ import { ensurePython } from './lib/python.mjs';
 const USAGE = 'Usage: node scripts/run.mjs demo | chaos [runs] | bench [cases] | test [what vitest takes]';
 const PYTHONS = {
   demo: ['mlflow-3.17.2'],
-  test: ['mlflow-3.17.2', 'mlflow-2.22.5', 'airflow-3.3.2', 'airflow-2.11.2', 'python-checks'],
+  test: [
+    'mlflow-3.17.2',
+    'mlflow-2.22.5',
+    'airflow-3.3.2',
+    'airflow-2.11.2',
+    'python-checks',
+    'dockerfile-checks',
+  ],
   chaos: [],
   bench: ['mlflow-3.17.2'],
 };

