@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
-import { z } from 'zod';
 import { CLIENT, PYTHON } from './python.ts';
 
 const run = promisify(execFile);
@@ -32,21 +31,6 @@ test('the helper needs Python 3.9, and nothing newer', async () => {
     FILE,
   ]);
   expect(stdout).toContain('Minimum required versions: 3.9');
-});
-
-test('the npm package holds the helper and the DAGs', async () => {
-  const root = fileURLToPath(new URL('../..', import.meta.url));
-  const { stdout } = await run('npm', ['pack', '--dry-run', '--json'], { cwd: root });
-  const [pack] = z
-    .array(z.object({ files: z.array(z.object({ path: z.string() })) }))
-    .parse(JSON.parse(stdout));
-  expect(pack?.files.map(({ path }) => path)).toEqual(
-    expect.arrayContaining([
-      'clients/python/mlflow_sidecar.py',
-      'clients/python/pyproject.toml',
-      'examples/airflow/dags/use_model.py',
-    ]),
-  );
 });
 
 test('pip installs the helper', async () => {
