@@ -12,6 +12,7 @@ const SHAPE: Shape = { files: 2, bytes: 1024, large: 20 * MIB };
 /** The first half of it is more than what is written between two checkpoints, 64 MiB. */
 const HUGE: Shape = { ...SHAPE, large: 136 * MIB };
 const CHECKPOINT_BYTES = 64 * MIB;
+const STOP_LIMIT_MS = 5_000;
 
 let upstream: ScriptedMlflow;
 beforeAll(async () => {
@@ -54,8 +55,15 @@ async function stall(): Promise<void> {
   await upstream.setFault('file', { kind: 'stall' }, { when: ({ path }) => path.endsWith('/large.bin') });
 }
 
-async function endedBy(signal: 'SIGTERM' | 'SIGKILL', { pid, exited }: RunningSidecar): Promise<void> {
-  process.kill(pid, signal);
+async function stopped({ pid, exited }: RunningSidecar): Promise<void> {
+  const asked = performance.now();
+  process.kill(pid, 'SIGTERM');
+  expect(await exited).toBe(0);
+  expect(performance.now() - asked).toBeLessThan(STOP_LIMIT_MS);
+}
+
+async function killed({ pid, exited }: RunningSidecar): Promise<void> {
+  process.kill(pid, 'SIGKILL');
   await exited;
 }
 
@@ -96,14 +104,14 @@ async function breakOffTwice(scene: Scene) {
   const whole = await askedFor(scene, async () => {
     cutReload(first, scene.uri);
     await untilBytes(scene, 9 * MIB);
-    await endedBy('SIGTERM', first);
+    await stopped(first);
   });
   expect(whole).toEqual([{ range: undefined, ifRange: undefined, bytes: SHAPE.large }]);
   const second = await scene.start();
   const rest = await askedFor(scene, async () => {
     cutReload(second, scene.uri);
     await untilBytes(scene, 13 * MIB);
-    await endedBy('SIGKILL', second);
+    await killed(second);
   });
   expect(rest).toHaveLength(1);
   expect(rest[0]?.bytes).toBeLessThanOrEqual(11 * MIB);
@@ -113,7 +121,7 @@ async function breakOffTwice(scene: Scene) {
   return rest[0];
 }
 
-test('kill -9 in the middle of 20 MiB: the next process asks for the rest only, and the bytes are right', async () => {
+test('SIGTERM in the middle of 20 MiB ends it in time, and so does kill -9: the next process asks for the rest only, and the bytes are right', async () => {
   const scene = await makeScene('resumed', SHAPE);
   const rest = await breakOffTwice(scene);
   const third = await scene.start();
@@ -137,7 +145,7 @@ test('kill -9 in the middle of 136 MiB: the next process begins at the checkpoin
   const first = await scene.start();
   cutReload(first, scene.uri);
   await until(20_000, () => isThere(scene.cacheDir, /\/partial-.*\/info\.json$/));
-  await endedBy('SIGKILL', first);
+  await killed(first);
   await upstream.clearFaults();
   const second = await scene.start();
   const asked = await askedFor(scene, () => expectWhole(scene, second));
