@@ -1,8 +1,10 @@
 import { execFile, spawn } from 'node:child_process';
-import { mkdtemp, readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { atExit } from '../support/at-exit.ts';
 import type { Image } from './build-image.ts';
 import { inside } from './sandbox.ts';
 
@@ -19,8 +21,10 @@ export interface Container {
   readonly logs: () => string;
   /** The exit code once it has ended. */
   readonly exited: Promise<number | null>;
-  /** Of its first process, as this machine counts, and as it does itself. */
-  readonly pids: () => Promise<readonly [outer: number, inner: number]>;
+  /** The number that its first process has for itself. */
+  readonly ownPid: () => number;
+  /** Sends it to its first process, unless that has ended; the container ends with this process at the latest. */
+  readonly signal: (name: NodeJS.Signals) => void;
   /** Runs a command of the image beside it, and gives its exit code and what it printed. */
   readonly exec: (command: readonly string[]) => Promise<{ readonly code: number; readonly stdout: string }>;
 }
@@ -42,21 +46,31 @@ export async function startContainer(image: Image, user: string, env: Env): Prom
     stream.setEncoding('utf8').on('data', (chunk: string) => chunks.push(chunk));
   }
   const exited = new Promise<number | null>((done, fail) => child.once('close', done).once('error', fail));
+  const signal = (name: NodeJS.Signals) => {
+    const first = firstProcess(child.pid);
+    if (first !== null) process.kill(first.pid, name);
+  };
+  const cleanUp = atExit(() => signal('SIGKILL'));
+  child.once('close', cleanUp);
   return {
     volume,
     logs: () => chunks.join(''),
     exited,
-    pids: async () => await firstProcess(child.pid ?? 0),
+    ownPid: () => firstProcess(child.pid)?.ownPid ?? 0,
+    signal,
     exec: async words => await executed(await inside(image.root, words, how)),
   };
 }
 
-/** The only child of `unshare`. */
-async function firstProcess(parent: number): Promise<readonly [number, number]> {
-  const children = await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8');
-  const outer = Number(children.trim());
-  const status = await readFile(`/proc/${outer}/status`, 'utf8');
-  return [outer, Number(/^NSpid:.*\s(\d+)$/m.exec(status)?.[1])];
+/** The only child of `unshare`; null once it has ended. */
+function firstProcess(parent: number | undefined): { readonly pid: number; readonly ownPid: number } | null {
+  try {
+    const pid = Number(readFileSync(`/proc/${parent}/task/${parent}/children`, 'utf8'));
+    const numbers = /^NSpid:.*\s(?<own>\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    return { pid, ownPid: Number(numbers?.groups?.['own']) };
+  } catch {
+    return null;
+  }
 }
 
 async function executed([command = '', ...args]: readonly string[]) {

@@ -42,7 +42,7 @@ describe.skipIf(process.getuid?.() !== 0)('the image that the Dockerfile makes',
     const port = await freePort();
     const container = await startContainer(image, user, { ...upstream.env, SIDECAR_PORT: String(port) });
     onTestFinished(() => rm(container.volume, { recursive: true, force: true }));
-    onTestFinished(() => signal(container, 'SIGKILL'));
+    onTestFinished(() => container.signal('SIGKILL'));
     const url = `http://127.0.0.1:${port}`;
     const isReady = () =>
       fetch(`${url}/readyz`).then(
@@ -50,7 +50,7 @@ describe.skipIf(process.getuid?.() !== 0)('the image that the Dockerfile makes',
         () => null,
       );
     await Promise.race([
-      until(10_000, isReady),
+      until(15_000, isReady),
       container.exited.then(code => expect.unreachable(`It ended with ${code}:\n${container.logs()}`)),
     ]);
     return { ...container, url };
@@ -79,6 +79,7 @@ describe.skipIf(process.getuid?.() !== 0)('the image that the Dockerfile makes',
     const { uid, gid, mode } = await stat(join(image.root, CACHE));
     expect({ uid, gid, mode: mode & 0o7777 }).toEqual({ uid: 65_532, gid: 0, mode: 0o775 });
     expect(image.env['SIDECAR_CACHE_DIR']).toBe(CACHE);
+    expect(image.user).toBe(USERS[0]);
   });
 
   test.each(USERS)('loads a model as %s, on a read-only root without a home', async user => {
@@ -99,16 +100,16 @@ describe.skipIf(process.getuid?.() !== 0)('the image that the Dockerfile makes',
     const container = await started(user);
     expect(image.healthcheck[0]).toBe('mlflow-sidecar');
     expect((await container.exec(image.healthcheck)).code).toBe(0);
-    await signal(container, 'SIGTERM');
+    container.signal('SIGTERM');
     await container.exited;
     expect((await container.exec(image.healthcheck)).code).toBe(1);
   });
 
   test.each(['SIGTERM', 'SIGINT'] as const)('ends with 0 on %s, as process 1', async name => {
     const container = await started('65532:0');
-    expect((await container.pids())[1]).toBe(1);
+    expect(container.ownPid()).toBe(1);
     const asked = performance.now();
-    await signal(container, name);
+    container.signal(name);
     expect(await container.exited).toBe(0);
     expect(performance.now() - asked).toBeLessThan(STOP_LIMIT_MS);
     expect(container.logs()).toContain('"Stopped."');
@@ -157,12 +158,4 @@ function networkOf(env: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
       names.test(name) && value !== undefined ? [[name, value]] : [],
     ),
   );
-}
-
-async function signal(container: Container, name: NodeJS.Signals): Promise<void> {
-  try {
-    process.kill((await container.pids())[0], name);
-  } catch {
-    // It has ended.
-  }
 }
