@@ -10,6 +10,7 @@ import { podsOf, readManifests, readValues, SETS } from '../support/airflow-valu
 import {
   type Container,
   commandOf,
+  containerOf,
   environmentOf,
   fetchersIn,
   oursIn,
@@ -59,14 +60,14 @@ test('the sidecars’ configuration is right', async () => {
 });
 
 test('their probes say whether they run, MLflow or not', async () => {
-  const [sidecar] = pods.flatMap(sidecarsIn);
+  const sidecar = containerOf(inference, 'mlflow-sidecar');
   const running = await startSidecar({
-    ...environmentOf(sidecar as Container),
+    ...environmentOf(sidecar),
     SIDECAR_PORT: '0',
     SIDECAR_CACHE_DIR: await directory(),
   });
   onTestFinished(async () => void (await running.stop()));
-  const [program, ...args] = commandOf(sidecar?.startupProbe);
+  const [program, ...args] = commandOf(sidecar.startupProbe);
   expect(program).toBe('mlflow-sidecar');
   const env = { SIDECAR_PORT: new URL(running.url).port };
   const probe = () => execute(process.execPath, [MAIN, ...args], { env });
