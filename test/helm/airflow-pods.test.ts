@@ -11,6 +11,7 @@ import {
   readValues,
   SETS,
 } from '../support/airflow-values.ts';
+import { faultsOf } from '../support/kubernetes.ts';
 import {
   containerOf,
   environmentOf,
@@ -81,6 +82,38 @@ describe.each(SETS)('$title', set => {
     expect(sidecarsIn(task)).toEqual([]);
     expect(task.containers).toHaveLength(1);
     for (const { persistentVolumeClaim: claim } of task.volumes) expect(claim?.readOnly ?? true).toBe(true);
+  });
+});
+
+describe('Kubernetes’ schemas', () => {
+  const manifest = (kind: string, name: string, rest: object) => ({
+    apiVersion: 'v1',
+    kind,
+    ...rest,
+    metadata: { name },
+  });
+
+  test('know all that is in the pods and claims, and in what is applied beside the chart', async () => {
+    const manifests = await Promise.all(
+      SETS.map(async set => {
+        const values = await readValues(set);
+        const claims = claimsOf(values, set.layout);
+        return [
+          ...[...podsOf(values, set.layout)].map(([name, spec]) => manifest('Pod', name, { spec })),
+          ...claims.map(claim => manifest('PersistentVolumeClaim', claim.metadata.name, claim)),
+        ];
+      }),
+    );
+    const applied = (
+      await Promise.all(['inference.yaml', 'model-cache-claim.yaml'].map(readManifests))
+    ).flat();
+    expect(await faultsOf([...manifests.flat(), ...applied])).toEqual([]);
+  });
+
+  test('refuse a misspelt key of a container', async () => {
+    const containers = [{ name: 'mlflow-sidecar', image: 'mlflow-sidecar', restartPolcy: 'Always' }];
+    const faults = await faultsOf([manifest('Pod', 'worker', { spec: { containers } })]);
+    expect(faults).toContainEqual(expect.stringContaining('restartPolcy'));
   });
 });
 

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { parse, parseAllDocuments } from 'yaml';
+import { parse } from 'yaml';
 import { z } from 'zod';
+import { type Manifest, manifestsIn } from './helm.ts';
 import { type PodSpec, PodSpecSchema } from './pod.ts';
 
 export const DIR = resolve(import.meta.dirname, '../../helm/airflow');
@@ -95,8 +96,8 @@ export async function readClaim(): Promise<Claim> {
 }
 
 /** Each manifest of a file that is applied without the chart. */
-export async function readManifests(file: string): Promise<readonly unknown[]> {
-  return parseAllDocuments(await readFile(join(DIR, file), 'utf8')).map(document => document.toJS());
+export async function readManifests(file: string): Promise<readonly Manifest[]> {
+  return manifestsIn(await readFile(join(DIR, file), 'utf8'));
 }
 
 function componentsOf(values: Values, layout: Layout): readonly (readonly [string, Component])[] {
