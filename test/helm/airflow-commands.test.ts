@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -117,4 +119,21 @@ test('the image has the version of this package', async () => {
     .parse(JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')));
   const images = new Set(pods.flatMap(oursIn).map(({ image }) => image));
   expect([...images]).toEqual([`mlflow-sidecar:${version}`]);
+});
+
+test('the service that follows a model is ready once it has one', async () => {
+  const [, , program = ''] = z
+    .looseObject({ exec: z.object({ command: z.array(z.string()) }) })
+    .parse(containerOf(inference, 'service').readinessProbe).exec.command;
+  for (const loaded of [false, true]) {
+    const server = createServer((_, response) => void response.end(JSON.stringify({ loaded })));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    onTestFinished(() => void server.close());
+    const { port } = z.object({ port: z.number() }).parse(server.address());
+    const asked = execute('python3', ['-c', program.replace(':8000/', `:${port}/`)]).then(
+      () => true,
+      () => false,
+    );
+    expect(await asked).toBe(loaded);
+  }
 });
