@@ -129,32 +129,6 @@ test('the claim is one that the values name', async () => {
   expect(new Set(named.flat())).toEqual(new Set([metadata.name]));
 });
 
-describe('the service of the namespace', () => {
-  const set = { files: ['kubernetes-service.yaml'] };
-  const airflow = async () => {
-    const task = podsOf(await readValues(set), 'from-1.21').get('task');
-    return environmentOf(containerOf(task ?? PodSpecSchema.parse({}), 'airflow'), { token: 'of-ours' });
-  };
-
-  test('is asked at one address, with its token', async () => {
-    const env = await airflow();
-    const url = new URL(env['SIDECAR_URL'] ?? '');
-    expect(env).toMatchObject({
-      MLFLOW_REGISTRY_URI: env['SIDECAR_URL'],
-      SIDECAR_TOKEN: 'of-ours',
-      MLFLOW_TRACKING_TOKEN: 'of-ours',
-      NO_PROXY: url.hostname,
-    });
-    expect(JSON.parse(env['AIRFLOW_CONN_MODEL_SIDECAR'] ?? '')).toEqual({
-      conn_type: 'http',
-      host: url.hostname,
-      port: Number(url.port),
-      login: 'airflow',
-      password: 'of-ours',
-    });
-  });
-});
-
 describe('the service that follows a model', () => {
   const deployment = z.looseObject({ spec: z.object({ template: z.object({ spec: PodSpecSchema }) }) });
   const read = async () => deployment.parse((await readManifests('inference.yaml'))[0]).spec.template.spec;
