@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { type Manifest, render, type Values } from './helm.ts';
-import { type PodSpec, PodSpecSchema } from './pod.ts';
+import { type Container, containerOf, type PodSpec, PodSpecSchema } from './pod.ts';
 
 export const CHART = 'helm/mlflow-sidecar';
 export const CHART_DIR = resolve(import.meta.dirname, '../..', CHART);
@@ -38,14 +38,23 @@ export function one(manifests: readonly Manifest[], kind: string): Manifest {
 const WorkloadSchema = z.object({ spec: z.object({ template: z.object({ spec: PodSpecSchema }) }) });
 const PodSchema = z.object({ spec: PodSpecSchema });
 
-/** The sidecar's own pod, and the one that `helm test` starts where there is one. */
-export function podsIn(manifests: readonly Manifest[]): readonly PodSpec[] {
-  return manifests.flatMap(manifest => {
-    if (manifest.kind === 'Pod') return [PodSchema.parse(manifest).spec];
-    const workload = WorkloadSchema.safeParse(manifest);
-    return workload.success ? [workload.data.spec.template.spec] : [];
-  });
+/** The pod of the Deployment or the DaemonSet. */
+export function workloadOf(manifests: readonly Manifest[]): PodSpec {
+  const [workload] = manifests.filter(({ kind }) => kind === 'Deployment' || kind === 'DaemonSet');
+  return WorkloadSchema.parse(workload).spec.template.spec;
 }
+
+export const sidecarOf = (manifests: readonly Manifest[]): Container =>
+  containerOf(workloadOf(manifests), 'mlflow-sidecar');
+
+/** The pod that `helm test` starts, where there is one. */
+export const testPodsIn = (manifests: readonly Manifest[]): readonly PodSpec[] =>
+  manifests.filter(({ kind }) => kind === 'Pod').map(manifest => PodSchema.parse(manifest).spec);
+
+export const podsIn = (manifests: readonly Manifest[]): readonly PodSpec[] => [
+  workloadOf(manifests),
+  ...testPodsIn(manifests),
+];
 
 const ConfigMapSchema = z.object({ data: z.object({ 'config.yaml': z.string() }) });
 
