@@ -31,10 +31,10 @@ interface Call {
 
 /** The status of the answer, by default to who comes by the Service's name and shows the token. */
 function asked(url: string, { method, host = HOST, authorization = BEARER }: Call = {}): Promise<unknown> {
-  return new Promise((resolve, reject) => {
+  return new Promise((answered, reject) => {
     request(url, { method, headers: { host, authorization } }, answer => {
       answer.resume();
-      resolve(answer.statusCode);
+      answered(answer.statusCode);
     })
       .once('error', reject)
       .end();
