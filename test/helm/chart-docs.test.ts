@@ -54,7 +54,9 @@ test('the schema knows the values that there are, and refuses every other key', 
   const documented = documentedValues(await ofChart('values.yaml')).map(({ path }) => path);
   expect(known).toEqual(expect.arrayContaining(documented));
   // What Helm itself and parent charts give; the options of the sidecar; what is in a value that has one comment.
-  const others = known.filter(path => !documented.some(other => other === path || other.startsWith(`${path}.`)));
+  const others = known.filter(
+    path => !documented.some(other => other === path || other.startsWith(`${path}.`)),
+  );
   expect(others.filter(path => !/^(config|resources)\./.test(path))).toEqual(['global', 'enabled']);
 });
 
