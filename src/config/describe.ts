@@ -1,7 +1,7 @@
 import { type AnyOption, flagOf, keyOf } from './spec.ts';
 import { OPTION_SPECS } from './table.ts';
 
-/** The README's table of options, in Markdown. */
+/** The table of options for docs/configuration.md, in Markdown. */
 export function describeOptions(): string {
   const rows = OPTION_SPECS.map(spec => `| ${cells(spec).join(' | ')} |`);
   return ['| variable | flag | in the file | default | meaning |', '|---|---|---|---|---|', ...rows].join(

@@ -1,0 +1,56 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { ERROR_CODES } from '../../src/domain/errors.ts';
+import { ROOT } from './markdown.ts';
+import { METRICS, TABLES } from './tables.ts';
+
+/** Where each table stands. */
+const IN: Readonly<Record<string, string>> = {
+  options: 'configuration.md',
+  metrics: 'metrics.md',
+  routes: 'api.md',
+  fields: 'api.md',
+  outcome: 'api.md',
+  codes: 'api.md',
+};
+
+const read = (file: string) => readFile(join(ROOT, 'docs', file), 'utf8');
+
+async function between(mark: string, file: string): Promise<string | undefined> {
+  const pattern = new RegExp(`<!-- ${mark} -->\\n(?<table>[\\s\\S]*?)\\n<!-- /${mark} -->`);
+  return pattern.exec(await read(file))?.groups?.['table'];
+}
+
+describe('a table is the one that the code gives', () => {
+  test.each(Object.entries(TABLES))('%s', async (name, expected) => {
+    const file = IN[name] ?? '';
+    const advice = `Between <!-- ${name} --> and <!-- /${name} --> docs/${file} must hold:\n\n${expected}\n`;
+    expect(await between(name, file), advice).toBe(expected);
+  });
+});
+
+test('every code is explained, each once, and none besides', async () => {
+  const rows = (await between('to do', 'operating.md'))?.split('\n').slice(2) ?? [];
+  const cells = rows.map(row => row.split(/(?<!\\) \| /).map(cell => cell.replace(/^\| | \|$/g, '').trim()));
+  expect(cells.map(([code]) => code).toSorted()).toEqual(ERROR_CODES.map(code => `\`${code}\``).toSorted());
+  for (const [code, meaning = '', advice = '', ...others] of cells) {
+    expect(others, code).toEqual([]);
+    expect([meaning.length > 10, advice.length > 5], code).toEqual([true, true]);
+  }
+});
+
+test('every metric that is spoken of exists', async () => {
+  const existing = new Set(
+    METRICS.flatMap(({ name, type }) =>
+      type === 'histogram' ? ['bucket', 'sum', 'count'].map(part => `${name}_${part}`).concat(name) : [name],
+    ),
+  );
+  const named = (await read('metrics.md')).match(/\bmlflow_sidecar_\w+/g) ?? [];
+  expect(named.length).toBeGreaterThan(existing.size / 2);
+  expect(named.filter(name => !existing.has(name))).toEqual([]);
+});
+
+test('the meanings of metrics fit into a cell of the table', () => {
+  expect(METRICS.filter(({ help }) => /[|\n\\]/.test(help))).toEqual([]);
+});
