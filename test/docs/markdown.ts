@@ -1,4 +1,5 @@
-import { glob, readFile } from 'node:fs/promises';
+import { globSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 
 export const ROOT = resolve(import.meta.dirname, '../..');
@@ -25,8 +26,7 @@ const FENCE = /^(`{3,}|~{3,})\s*(.*)$/;
 
 /** Every Markdown file of the repository. */
 export async function documents(): Promise<readonly Document[]> {
-  const found = glob('**/*.md', { cwd: ROOT, exclude: path => NOT_OURS.has(basename(path)) });
-  const paths = await Array.fromAsync(found);
+  const paths = globSync('**/*.md', { cwd: ROOT, exclude: path => NOT_OURS.has(basename(path)) });
   return Promise.all(
     paths.toSorted().map(async path => readDocument(path, await readFile(join(ROOT, path), 'utf8'))),
   );

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { describeOptions } from '../../src/config/describe.ts';
-import { EventBus } from '../../src/domain/events.ts';
 import { ERROR_CODES, HTTP_STATUS_BY_CODE } from '../../src/domain/errors.ts';
+import { EventBus } from '../../src/domain/events.ts';
 import { OutcomeSchema } from '../../src/domain/outcome.ts';
 import { mlflowStatusOf } from '../../src/http/mlflow/errors.ts';
 import { createOpenApi } from '../../src/http/openapi.ts';
@@ -14,7 +14,7 @@ const TypeSchema = z.looseObject({
   anyOf: z
     .array(z.looseObject({ type: z.string().optional(), enum: z.array(z.string()).optional() }))
     .optional(),
-  default: z.json().optional(),
+  default: z.union([z.string(), z.number(), z.boolean()]).optional(),
   description: z.string().default(''),
 });
 const OperationSchema = z.looseObject({
@@ -24,7 +24,10 @@ const OperationSchema = z.looseObject({
 const OpenApiSchema = z.looseObject({
   paths: z.record(z.string(), z.record(z.string(), OperationSchema)),
   components: z.looseObject({
-    schemas: z.record(z.string(), z.looseObject({ properties: z.record(z.string(), TypeSchema).default({}) })),
+    schemas: z.record(
+      z.string(),
+      z.looseObject({ properties: z.record(z.string(), TypeSchema).default({}) }),
+    ),
   }),
 });
 
@@ -116,7 +119,9 @@ function code(text: string): string {
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const lines = [head, head.map(() => '---'), ...rows.map(row => row.map(escaped))];
-  return lines.map((cells, at) => (at === 1 ? `|${cells.join('|')}|` : `| ${cells.join(' | ')} |`)).join('\n');
+  return lines
+    .map((cells, at) => (at === 1 ? `|${cells.join('|')}|` : `| ${cells.join(' | ')} |`))
+    .join('\n');
 }
 
 function escaped(cell: string): string {

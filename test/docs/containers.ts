@@ -1,0 +1,101 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { packageVersion } from '../../src/config/version.ts';
+import { readCompose } from '../support/compose.ts';
+import { ROOT } from './markdown.ts';
+import type { Scene } from './scene.ts';
+import type { Command } from './shell.ts';
+
+const IMAGE = `mlflow-sidecar:${packageVersion()}`;
+const CACHE = '/var/cache/mlflow-sidecar';
+const CHART = 'helm/mlflow-sidecar';
+
+type Check = (command: Command, scene: Scene) => Promise<string | null>;
+
+/** @param checkInside what a command is checked by that runs in a container */
+export async function checkDocker(
+  command: Command,
+  scene: Scene,
+  checkInside: Check,
+): Promise<string | null> {
+  const [, subcommand = '', ...args] = command.words;
+  if (subcommand === 'build') return checkBuild(args);
+  if (subcommand === 'run') return checkRun(args, scene);
+  if (subcommand === 'compose')
+    return checkCompose(args, scene, inside => checkInside({ ...command, words: inside, env: [] }, scene));
+  return `docker ${subcommand} is not known here`;
+}
+
+function checkBuild(args: readonly string[]): string | null {
+  const said = args.join(' ');
+  if (said !== `--tag ${IMAGE} .`) return `is not "docker build --tag ${IMAGE} ."`;
+  return existsSync(join(ROOT, 'Dockerfile')) ? null : 'there is no Dockerfile';
+}
+
+/** Takes what the container is given, and has the program check it as a configuration. */
+async function checkRun(args: readonly string[], { stand, env }: Scene): Promise<string | null> {
+  const given: Record<string, string> = {};
+  const rest = args.values();
+  let image: string | null = null;
+  for (const word of rest) {
+    if (!word.startsWith('-')) {
+      image = word;
+      break;
+    }
+    if (['--detach', '--read-only'].includes(word)) continue;
+    const value = rest.next().value ?? '';
+    const [name = '', ...values] = value.split('=');
+    if (word === '--env') given[name] = values.length === 0 ? (env[name] ?? '') : values.join('=');
+    else if (word === '--volume') {
+      if (value.split(':')[1] !== CACHE) return `mounts ${value}, and the cache is ${CACHE}`;
+    } else if (word === '--publish') {
+      if (!/^127\.0\.0\.1:(\d+):5080$/.test(value)) return `publishes ${value}`;
+    } else if (word !== '--name') return `has a flag that is not known here: ${word}`;
+  }
+  if (image !== IMAGE) return `starts ${image}, which is not ${IMAGE}`;
+  const { code, output } = await stand.run(['serve', '--check', ...rest], given);
+  return code === 0 ? null : output;
+}
+
+async function checkCompose(
+  [subcommand = '', ...args]: readonly string[],
+  { document }: Scene,
+  checkInside: (words: readonly string[]) => Promise<string | null>,
+): Promise<string | null> {
+  const dir = join(ROOT, dirname(document.path));
+  const { services } = await readCompose(join(dir, 'compose.yaml'));
+  const [service, ...inside] = args.filter(word => !['--build', '--detach', '--wait'].includes(word));
+  if (subcommand === 'up' && service === undefined) return null;
+  if (service === undefined || !Object.hasOwn(services, service)) return `there is no service ${service}`;
+  if (['pause', 'unpause', 'stop', 'start'].includes(subcommand) && inside.length === 0) return null;
+  if (subcommand !== 'exec') return `docker compose ${subcommand} is not known here`;
+  return checkInside(inside);
+}
+
+export async function checkHelm({ words }: Command): Promise<string | null> {
+  const [, subcommand, release, chart, ...args] = words;
+  if (subcommand !== 'install' || release === undefined) return `helm ${subcommand} is not known here`;
+  if (chart !== CHART) return `installs ${chart}, which is not ${CHART}`;
+  const file = join(ROOT, CHART, 'values.yaml');
+  if (!existsSync(file)) return `${CHART}/values.yaml is not there`;
+  const values: unknown = parse(readFileSync(file, 'utf8'));
+  const rest = args.values();
+  for (const word of rest) {
+    const value = rest.next().value ?? '';
+    if (word === '--namespace') continue;
+    if (word !== '--set') return `has a flag that is not known here: ${word}`;
+    const key = value.split('=')[0] ?? '';
+    if (!hasKey(values, key.split('.'))) return `${CHART}/values.yaml has no ${key}`;
+  }
+  return null;
+}
+
+const MappingSchema = z.record(z.string(), z.unknown());
+
+function hasKey(values: unknown, [key, ...others]: readonly string[]): boolean {
+  if (key === undefined) return true;
+  const parsed = MappingSchema.safeParse(values);
+  return parsed.success && Object.hasOwn(parsed.data, key) && hasKey(parsed.data[key], others);
+}

@@ -1,0 +1,116 @@
+import { globSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeAll, expect, test, vi } from 'vitest';
+import { run } from '../../src/cli/program.ts';
+import { flagOf, keyOf } from '../../src/config/spec.ts';
+import { OPTION_SPECS } from '../../src/config/table.ts';
+import { codeOf, documents, ROOT } from './markdown.ts';
+import { ROUTES } from './tables.ts';
+
+const COMMANDS = ['serve', 'fetch', 'reload', 'status', 'verify', 'gc'];
+/** Read by clients: the Python helper and the commands, MLflow's own. */
+const OF_CLIENTS = ['SIDECAR_URL'];
+/** Flags of other programs. */
+const OF_OTHERS: Readonly<Record<string, string>> = {
+  '--serve-artifacts': 'mlflow server',
+  '--allowed-hosts': 'mlflow server, and ours',
+  '--volumes': 'docker compose down',
+};
+
+const texts = await allTexts();
+const all = await documents();
+/** The flags of each command; of none those of the program. */
+const flags = new Map<string, ReadonlySet<string>>();
+
+/** What people read and copy. */
+async function allTexts(): Promise<ReadonlyMap<string, string>> {
+  const patterns = [
+    '*.md',
+    'Dockerfile',
+    '{docs,clients,examples,helm}/**/*.{md,yaml,yml,tpl,txt,json,py,example}',
+  ];
+  const read = globSync(patterns, { cwd: ROOT }).map(
+    async path => [path, await readFile(join(ROOT, path), 'utf8')] as const,
+  );
+  return new Map(await Promise.all(read));
+}
+
+beforeAll(async () => {
+  for (const command of ['', ...COMMANDS]) {
+    const help = await helpOf(command);
+    flags.set(command, new Set(help.match(/(?<![\w-])--[a-z][a-z-]*/g) ?? []));
+  }
+});
+
+async function helpOf(command: string): Promise<string> {
+  const written: string[] = [];
+  const spy = vi.spyOn(process.stdout, 'write').mockImplementation(text => written.push(String(text)) > 0);
+  try {
+    await run([...(command === '' ? [] : [command]), '--help'], {});
+  } finally {
+    spy.mockRestore();
+  }
+  return written.join('');
+}
+
+test('every variable of ours that is named anywhere is an option, or one that clients read', () => {
+  const known = new Set([...OPTION_SPECS.map(({ name }) => name), ...OF_CLIENTS]);
+  const faults = [...texts].flatMap(([path, text]) =>
+    [...text.matchAll(/(?<![\w$])(?:SIDECAR|MLFLOW)_[A-Z\d_]*[A-Z\d]/g)]
+      .map(([name]) => name)
+      .filter(name => !known.has(name))
+      .map(name => `${path}: ${name}`),
+  );
+  expect(texts.size).toBeGreaterThan(30);
+  expect(faults).toEqual([]);
+});
+
+test('every flag that a text names is one of a command of ours, or known to be another program’s', () => {
+  const ours = new Set(OPTION_SPECS.map(flagOf).concat([...flags.values()].flatMap(set => [...set])));
+  const faults = spans().flatMap(({ where, code }) => {
+    const [, command] = /^(?:mlflow-sidecar )?([a-z]+)/.exec(code) ?? [];
+    const allowed = (command === undefined ? null : flags.get(command)) ?? ours;
+    if (!/^(?:mlflow-sidecar|--)/.test(code) && !flags.has(command ?? '')) return [];
+    return (code.match(/(?<![\w-])--[a-z][\w-]*/g) ?? [])
+      .filter(flag => !allowed.has(flag) && !Object.hasOwn(OF_OTHERS, flag))
+      .map(flag => `${where}: ${flag}`);
+  });
+  expect(faults).toEqual([]);
+});
+
+test('every command of ours that a text names exists', () => {
+  const named = spans().flatMap(({ where, code }) => {
+    const [, command] = /^mlflow-sidecar ([a-z]+)/.exec(code) ?? [];
+    return command === undefined ? [] : { where, command };
+  });
+  expect(named.length).toBeGreaterThan(5);
+  expect(named.filter(({ command }) => !COMMANDS.includes(command))).toEqual([]);
+});
+
+test('every route that a text names exists', () => {
+  const patterns = ROUTES.map(
+    ({ method, path }) => new RegExp(`^${method} ${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
+  );
+  const named = spans().flatMap(({ where, code }) => {
+    const [route] = /^(?:GET|POST|DELETE) \/(?:v1\/|metrics|healthz|readyz|openapi)[^\s?]*/.exec(code) ?? [];
+    return route === undefined ? [] : { where, route };
+  });
+  expect(named.length).toBeGreaterThan(20);
+  // What only MLflow's clients send, and is refused by name.
+  const known = [...patterns, /^POST \/v1\/traces$/];
+  expect(named.filter(({ route }) => !known.some(pattern => pattern.test(route)))).toEqual([]);
+});
+
+test('every option can be found in the texts by each of its names', () => {
+  const configuration = texts.get(join('docs', 'configuration.md')) ?? '';
+  const names = OPTION_SPECS.flatMap(spec => [spec.name, flagOf(spec), keyOf(spec)]);
+  expect(names.filter(name => name !== null && !configuration.includes(`\`${name}\``))).toEqual([]);
+});
+
+/** Everything in backticks, outside of blocks. */
+function spans(): readonly { readonly where: string; readonly code: string }[] {
+  return all.flatMap(({ path, prose }) =>
+    prose.flatMap((line, at) => codeOf(line).map(code => ({ where: `${path}:${at + 1}`, code }))),
+  );
+}
