@@ -1,7 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { parse } from 'yaml';
-import { z } from 'zod';
+import { promisify } from 'node:util';
 import { packageVersion } from '../../src/config/version.ts';
 import { readCompose } from '../support/compose.ts';
 import { ROOT } from './markdown.ts';
@@ -10,7 +10,9 @@ import type { Command } from './shell.ts';
 
 const IMAGE = `mlflow-sidecar:${packageVersion()}`;
 const CACHE = '/var/cache/mlflow-sidecar';
-const CHART = 'helm/mlflow-sidecar';
+/** As `scripts/lib/helm.mjs` brings it. */
+const HELM = join(ROOT, '.cache', 'helm', 'helm');
+const execute = promisify(execFile);
 
 type Check = (command: Command, scene: Scene) => Promise<string | null>;
 
@@ -74,28 +76,15 @@ async function checkCompose(
   return checkInside(inside);
 }
 
+/** Renders what it would install, by Helm itself. */
 export async function checkHelm({ words }: Command): Promise<string | null> {
-  const [, subcommand, release, chart, ...args] = words;
-  if (subcommand !== 'install' || release === undefined) return `helm ${subcommand} is not known here`;
-  if (chart !== CHART) return `installs ${chart}, which is not ${CHART}`;
-  const file = join(ROOT, CHART, 'values.yaml');
-  if (!existsSync(file)) return `${CHART}/values.yaml is not there`;
-  const values: unknown = parse(readFileSync(file, 'utf8'));
-  const rest = args.values();
-  for (const word of rest) {
-    const value = rest.next().value ?? '';
-    if (word === '--namespace') continue;
-    if (word !== '--set') return `has a flag that is not known here: ${word}`;
-    const key = value.split('=')[0] ?? '';
-    if (!hasKey(values, key.split('.'))) return `${CHART}/values.yaml has no ${key}`;
+  const [, subcommand = '', ...args] = words;
+  if (subcommand !== 'install') return `helm ${subcommand} is not known here`;
+  if (!existsSync(HELM)) return `${HELM} is not there: "npm test" brings it`;
+  try {
+    await execute(HELM, ['template', ...args], { cwd: ROOT });
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
   }
-  return null;
-}
-
-const MappingSchema = z.record(z.string(), z.unknown());
-
-function hasKey(values: unknown, [key, ...others]: readonly string[]): boolean {
-  if (key === undefined) return true;
-  const parsed = MappingSchema.safeParse(values);
-  return parsed.success && Object.hasOwn(parsed.data, key) && hasKey(parsed.data[key], others);
 }

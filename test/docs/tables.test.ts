@@ -33,7 +33,9 @@ describe('a table is the one that the code gives', () => {
 test('every code is explained, each once, and none besides', async () => {
   const rows = (await between('to do', 'operating.md'))?.split('\n').slice(2) ?? [];
   const cells = rows.map(row => row.split(/(?<!\\) \| /).map(cell => cell.replace(/^\| | \|$/g, '').trim()));
-  expect(cells.map(([code = '']) => code).toSorted()).toEqual(ERROR_CODES.map(code => `\`${code}\``).toSorted());
+  expect(cells.map(([code = '']) => code).toSorted()).toEqual(
+    ERROR_CODES.map(code => `\`${code}\``).toSorted(),
+  );
   for (const [code, meaning = '', advice = '', ...others] of cells) {
     expect(others, code).toEqual([]);
     expect([meaning.length > 10, advice.length > 5], code).toEqual([true, true]);
