@@ -7,7 +7,7 @@ import { documents, linksOf, ROOT, readDocument } from './markdown.ts';
 const ELSEWHERE = [
   'https://keepachangelog.com/',
   'https://semver.org/',
-  'https://airflow.apache.org/docs/',
+  'https://airflow.apache.org/',
   'https://helm.sh/docs/',
   'https://kubernetes.io/docs/',
 ];
@@ -21,7 +21,7 @@ const byPath = new Map(all.map(document => [document.path, document]));
 /** Why a link leads nowhere; null where it leads somewhere. */
 function faultOf(from: string, link: string): string | null {
   if (/^[a-z]+:/i.test(link)) {
-    return ELSEWHERE.some(start => link.startsWith(start)) ? null : 'is not on the list of other sites';
+    return ELSEWHERE.some(start => `${link}/`.startsWith(start)) ? null : 'is not on the list of other sites';
   }
   const [path = '', anchor] = link.split('#');
   const target = path === '' ? from : normalize(join(dirname(from), decodeURIComponent(path)));
@@ -50,7 +50,7 @@ test('no address stands in a text that is not one of an example, or of those sit
     [...prose, ...blocks.map(({ text }) => text)].flatMap(line =>
       (line.match(/https?:\/\/[^\s)`'"|,>]+/g) ?? [])
         .filter(address => !OF_EXAMPLES.test(address) && !/^https?:\/\/?(host)?[[:]/.test(address))
-        .filter(address => !ELSEWHERE.some(start => address.startsWith(start)))
+        .filter(address => !ELSEWHERE.some(start => `${address}/`.startsWith(start)))
         .map(address => `${path}: ${address}`),
     ),
   );
