@@ -12,7 +12,10 @@ import type { Command } from './shell.ts';
 type Check = (command: Command, scene: Scene) => Promise<string | null> | string | null;
 
 const PackageSchema = z.object({ scripts: z.record(z.string(), z.string()) });
-const { scripts } = PackageSchema.parse(JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')));
+/** What npm runs, by name. */
+export const { scripts: SCRIPTS } = PackageSchema.parse(
+  JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')),
+);
 
 /** What is known of each program. One that is not here is refused. */
 const PROGRAMS: Readonly<Record<string, Check>> = {
@@ -86,7 +89,7 @@ function checkNpm({ words: [, subcommand = '', ...args] }: Command): string | nu
 
 /** What a script takes are words of its source. */
 function checkScript(name: string, args: readonly string[]): string | null {
-  if (!Object.hasOwn(scripts, name)) return `package.json has no script ${name}`;
+  if (!Object.hasOwn(SCRIPTS, name)) return `package.json has no script ${name}`;
   if (args.length === 0) return null;
   const [dashes, ...runs] = args;
   const file = join(ROOT, 'scripts', `${name}.ts`);

@@ -5,6 +5,7 @@ import { beforeAll, expect, test, vi } from 'vitest';
 import { run } from '../../src/cli/program.ts';
 import { flagOf, keyOf } from '../../src/config/spec.ts';
 import { OPTION_SPECS } from '../../src/config/table.ts';
+import { SCRIPTS } from './commands.ts';
 import { codeOf, documents, ROOT } from './markdown.ts';
 import { ROUTES } from './tables.ts';
 
@@ -82,6 +83,15 @@ test('every command of ours that a text names exists', () => {
   });
   expect(named.length).toBeGreaterThan(5);
   expect(named.filter(({ command }) => !COMMANDS.includes(command))).toEqual([]);
+});
+
+test('every script of npm that a text names exists', () => {
+  const named = spans().flatMap(({ where, code }) => {
+    const [, script] = /^npm run (\S+)/.exec(code) ?? [];
+    return script === undefined ? [] : { where, script };
+  });
+  expect(named.length).toBeGreaterThan(3);
+  expect(named.filter(({ script }) => !Object.hasOwn(SCRIPTS, script))).toEqual([]);
 });
 
 test('every route that a text names exists', () => {
