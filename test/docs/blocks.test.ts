@@ -56,7 +56,7 @@ describe('the check refuses', () => {
       'a chart’s key that there is not',
       'sh',
       'helm install x helm/mlflow-sidecar --set mlflow.trackingUri=http://mlflow:5000 --set mlflow.uri=http://mlflow',
-      /uri|not allowed/,
+      /additional propert\w+ '?uri/i,
     ],
     ['Python that does not compile', 'python', 'def', /SyntaxError/],
     ['a name that the helper has not', 'python', 'from mlflow_sidecar import modle_path', /AttributeError/],
