@@ -91,8 +91,8 @@ const AlertsSchema = z.array(
   z.looseObject({ alert: z.string(), expr: z.string(), for: z.string().optional() }),
 );
 
-test('its alerts are those of the README', async () => {
-  const block = /```yaml\n(- alert: [\s\S]*?)```/.exec(await read('README.md'))?.[1] ?? '';
+test('its alerts are those of docs/metrics.md', async () => {
+  const block = /```yaml\n(- alert: [\s\S]*?)```/.exec(await read('docs/metrics.md'))?.[1] ?? '';
   const told = AlertsSchema.parse(parse(block));
   expect(told.length).toBeGreaterThan(0);
   const { groups } = Object(one(await manifestsOf('monitoring'), 'PrometheusRule')['spec']);
