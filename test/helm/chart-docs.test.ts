@@ -6,8 +6,8 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 import { keyOf } from '../../src/config/spec.ts';
 import { OPTION_SPECS } from '../../src/config/table.ts';
-import { CHART_DIR, configFileIn, manifestsOf, one, readSet, SETS } from '../support/chart.ts';
-import { render } from '../support/helm.ts';
+import { CHART_DIR, configFileIn, manifestsOf, one, readSet, SETS, sidecarOf } from '../support/chart.ts';
+import { helm, manifestsIn, render } from '../support/helm.ts';
 import { documentedValues, leavesOf, tableOf } from '../support/helm-docs.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -140,8 +140,16 @@ test('the notes warn of a hostPath, of an emptyDir, and of what a Service shows 
   expect(await notesOf('minimal')).not.toMatch(/WARNING|emptyDir/);
 });
 
+test('the README’s command installs the service that the values for Airflow look for', async () => {
+  const [, command = ''] = /helm install ([\s\S]*?)\nhelm test/.exec(await ofChart('README.md')) ?? [];
+  const args = command.replaceAll('\\\n', ' ').replaceAll("'", '').trim().split(/\s+/);
+  const manifests = manifestsIn(await helm('template', ...args));
+  expect(one(manifests, 'Service').metadata).toMatchObject({ name: 'mlflow-sidecar', namespace: 'airflow' });
+  expect(sidecarOf(manifests).image).toMatch(/^registry\.example\.com\/mlflow-sidecar:/);
+  expect(configFileIn(manifests)).toContain('allow:\n- models:/topic-classification/Production\n');
+});
+
 test('every set of values is in the README', async () => {
   const readme = await ofChart('README.md');
   for (const set of SETS) expect(readme).toContain(`(ci/${set}-values.yaml)`);
-  expect(configFileIn(await manifestsOf('minimal'))).not.toContain('models: []');
 });
