@@ -27,6 +27,8 @@ const OURSELVES: Caller = { requestId: '', airflow: {}, authorization: null };
 
 export interface RunningApp {
   readonly url: string;
+  /** Of metrics and health alone; null where they have no address of their own. */
+  readonly metricsUrl: string | null;
   /**
    * Stops listening, ends the work under way and leaves nothing torn; in a hurry once `signal` aborts.
    * @returns whether all of it ended; what hangs on the disk does not
@@ -82,11 +84,12 @@ export async function startApp(
   const server = createHttpServer(createHttpApp(deps), events, options);
   const forMetrics = createHttpServer(createMetricsApp(deps), events, { proxy: 'off' });
   try {
-    await listen(server, options, BY_API_OPTIONS);
-    if (options.metricsAddr !== null) await listen(forMetrics, options.metricsAddr, BY_METRICS_OPTION);
     server.once('close', metrics.close);
+    if (options.metricsAddr !== null) await listen(forMetrics, options.metricsAddr, BY_METRICS_OPTION);
+    await listen(server, options, BY_API_OPTIONS);
   } catch (error) {
-    server.close();
+    forMetrics.close();
+    metrics.close();
     await core.close();
     throw error;
   }
@@ -100,7 +103,8 @@ export async function startApp(
     const [isWhole] = await Promise.all([stop(server, core, signal), scrubber.stop()]);
     return isWhole;
   };
-  return { url: urlOf(server, options.host), stop: stopAll };
+  const metricsUrl = options.metricsAddr === null ? null : urlOf(forMetrics, options.metricsAddr.host);
+  return { url: urlOf(server, options.host), metricsUrl, stop: stopAll };
 }
 
 function metricsOf(core: Core, prewarm: Prewarm, options: Options, events: EventBus): Metrics {
@@ -173,8 +177,11 @@ async function stop(server: Server, core: Core, signal: AbortSignal): Promise<bo
   return isWhole;
 }
 
-function urlOf(server: Server, host: string): string {
+/** @param host null for every address */
+function urlOf(server: Server, host: string | null): string {
   const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : '';
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const { port, address: bound } =
+    typeof address === 'object' && address !== null ? address : { port: '', address: '' };
+  const shown = host ?? bound;
+  return `http://${shown.includes(':') ? `[${shown}]` : shown}:${port}`;
 }

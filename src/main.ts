@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-import { enableCompileCache } from 'node:module';
+// By its default: an older Node lacks the name, and is to be told so below.
+import nodeModule from 'node:module';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
@@ -23,7 +24,7 @@ for (const flag of V8_FLAGS) setFlagsFromString(flag);
 // In a directory of this user's own: what is in it is run. Where it cannot be written, or a container's user has no home, the start takes longer.
 try {
   const { XDG_CACHE_HOME, NODE_COMPILE_CACHE } = process.env;
-  enableCompileCache(
+  nodeModule.enableCompileCache?.(
     NODE_COMPILE_CACHE ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'mlflow-sidecar', 'compile'),
   );
 } catch {}

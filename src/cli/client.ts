@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import type { Dispatcher } from 'undici';
+import { loadAddress } from '../config/cache.ts';
 import { errnoOf } from '../domain/errors.ts';
 import { CommandFailure, USAGE } from './failure.ts';
 import type { Env } from './option-flags.ts';
 
-const DEFAULT_HOST = '127.0.0.1';
-const DEFAULT_PORT = '5080';
+const LOOPBACK = '127.0.0.1';
 
 /** A running sidecar, as its clients reach it. */
 export interface Sidecar {
@@ -31,10 +31,20 @@ export interface Call {
 }
 
 /**
- * By `--url`, SIDECAR_URL, or the SIDECAR_HOST and SIDECAR_PORT that a sidecar beside it has.
+ * By `--url`, SIDECAR_URL, or the address that a sidecar beside it has.
  * @throws CommandFailure for an address or a token that cannot be used
  */
 export function sidecarOf(urlFlag: string | undefined, env: Env): Sidecar {
+  const url = urlOf(urlFlag, env);
+  return { url, token: env['SIDECAR_TOKEN'] || tokenFromFile(env['SIDECAR_TOKEN_FILE']) };
+}
+
+/** The same, for what asks for no token. */
+export function probedSidecarOf(urlFlag: string | undefined, env: Env): Sidecar {
+  return { url: urlOf(urlFlag, env), token: null };
+}
+
+function urlOf(urlFlag: string | undefined, env: Env): string {
   const [name, text] =
     urlFlag === undefined ? ['SIDECAR_URL', env['SIDECAR_URL'] || urlBeside(env)] : ['--url', urlFlag];
   const url = URL.parse(text);
@@ -44,17 +54,15 @@ export function sidecarOf(urlFlag: string | undefined, env: Env): Sidecar {
       USAGE,
     );
   }
-  return {
-    url: url.href.replace(/\/+$/, ''),
-    token: env['SIDECAR_TOKEN'] || tokenFromFile(env['SIDECAR_TOKEN_FILE']),
-  };
+  return url.href.replace(/\/+$/, '');
 }
 
-/** Of a sidecar that has the same environment, as in its own container. */
-function urlBeside({ SIDECAR_HOST: host = '', SIDECAR_PORT: port = '' }: Env): string {
-  const isAny = host === '' || host === '0.0.0.0' || host === '::';
+/** Of a sidecar with the same environment and file, as in its own container. */
+function urlBeside(env: Env): string {
+  const { host, port } = loadAddress({ env, flags: {} });
+  const isAny = host === '0.0.0.0' || host === '::';
   const at = isIPv6(host) ? `[${host}]` : host;
-  return `http://${isAny ? DEFAULT_HOST : at}:${/^\d+$/.test(port) ? port : DEFAULT_PORT}`;
+  return `http://${isAny ? LOOPBACK : at}:${port}`;
 }
 
 function tokenFromFile(path: string | undefined): string | null {

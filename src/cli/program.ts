@@ -3,7 +3,7 @@ import { COLLECT_OPTIONS, loadCacheDir, loadCacheOptions, VERIFY_OPTIONS } from 
 import { packageVersion } from '../config/version.ts';
 import { SidecarError } from '../domain/errors.ts';
 import { type ModelUri, parseModelUri } from '../domain/model-uri.ts';
-import { sidecarOf } from './client.ts';
+import { probedSidecarOf, sidecarOf } from './client.ts';
 import { type ExitCode, USAGE } from './failure.ts';
 import { addOptionFlags, cacheOptionsOf, type Env, optionsOf } from './option-flags.ts';
 
@@ -151,13 +151,12 @@ function addStatus(program: Command, env: Env, finish: Finish): void {
     .addOption(urlOption())
     .addHelpText('after', CLIENT_HELP + EXIT_CODES)
     .action(async ({ json, live, ready, url }: StatusFlags) => {
-      const sidecar = sidecarOf(url, env);
       if (live === true || ready === true) {
         const { probe } = await import('./probe.ts');
-        return finish(await probe(sidecar, live === true ? '/healthz' : '/readyz'));
+        return finish(await probe(probedSidecarOf(url, env), live === true ? '/healthz' : '/readyz'));
       }
       const { status } = await import('./status.ts');
-      finish(await status(sidecar, json ?? false));
+      finish(await status(sidecarOf(url, env), json ?? false));
     });
 }
 
@@ -189,7 +188,7 @@ function addGc(program: Command, env: Env, finish: Finish): void {
 function urlOption(): Option {
   return new Option(
     '--url <url>',
-    'the sidecar’s address (SIDECAR_URL; default: by SIDECAR_HOST and SIDECAR_PORT, http://127.0.0.1:5080)',
+    'the sidecar’s address (SIDECAR_URL; default: that of a sidecar with this environment, http://127.0.0.1:5080)',
   );
 }
 

@@ -45,7 +45,8 @@ async function serveUntil(
   const app = await startApp(options, events).catch((error: unknown) => {
     throw startFailure(error);
   });
-  logger.info({ url: app.url, cache_dir: options.cacheDir }, `Listening on ${app.url}`);
+  const metrics = app.metricsUrl === null ? {} : { metrics_url: app.metricsUrl };
+  logger.info({ url: app.url, ...metrics, cache_dir: options.cacheDir }, `Listening on ${app.url}`);
   const name = await signals.first;
   logger.info(`Stopping, since ${name} came.`);
   const isWhole = await app.stop(AbortSignal.timeout(STOP_MS));
@@ -90,7 +91,11 @@ function startFailure(error: unknown): CommandFailure {
   }
   const { at, setBy } = error;
   const advice = LISTEN_ADVICE[errnoOf(error.cause)]?.(setBy) ?? error.message;
-  return new CommandFailure(`cannot listen on ${at.host}, port ${at.port}: ${advice}`, FAILED, error);
+  return new CommandFailure(
+    `cannot listen on ${at.host ?? 'every address'}, port ${at.port}: ${advice}`,
+    FAILED,
+    error,
+  );
 }
 
 const LISTEN_ADVICE: Readonly<Record<string, (setBy: ListenFailure['setBy']) => string>> = {

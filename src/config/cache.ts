@@ -32,6 +32,12 @@ export function loadCacheDir(sources: Sources): Read<string> {
   return read(sources, reader => cacheDirOf(reader, sources.env));
 }
 
+/** Where a sidecar listens that has the same configuration; by its defaults where that is not right. */
+export function loadAddress(sources: Sources): Pick<Options, 'host' | 'port'> {
+  const reader = readerOf(sources);
+  return { host: reader.get(OPTIONS.host), port: reader.get(OPTIONS.port) };
+}
+
 export function loadCacheOptions(sources: Sources): Read<CacheOptions> {
   return read(sources, reader => ({
     cacheDir: cacheDirOf(reader, sources.env),

@@ -83,15 +83,21 @@ function checkPrewarm(reader: Reader, { models, warmupS }: Options): void {
 
 function checkAddresses(reader: Reader, { host, port, metricsAddr }: Options): void {
   if (metricsAddr === null || port === 0 || port !== metricsAddr.port) return;
-  if (host !== metricsAddr.host && ![host, metricsAddr.host].some(isEveryAddress)) return;
+  const both = [host, metricsAddr.host];
+  const isSame = host === metricsAddr.host || both.some(isEveryAddress) || both.every(isOnLoopback);
+  if (!isSame) return;
   reader.fault(
     OPTIONS.metricsAddr,
     `and ${reader.nameOf(OPTIONS.port)} (${port}) are one and the same. Choose another port.`,
   );
 }
 
-function isEveryAddress(host: string): boolean {
-  return host === '0.0.0.0' || host === '::';
+function isOnLoopback(host: string | null): boolean {
+  return host !== null && isLoopback(host);
+}
+
+function isEveryAddress(host: string | null): boolean {
+  return host === null || host === '0.0.0.0' || host === '::';
 }
 
 /** An upstream that is the sidecar itself would have every request ask itself, without end. */

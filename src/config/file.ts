@@ -5,7 +5,7 @@ import type { Fault } from './faults.ts';
 import type { Raw, RawItem } from './raw.ts';
 import { keyOf } from './spec.ts';
 import { nearest } from './spelling.ts';
-import { OPTION_SPECS } from './table.ts';
+import { OPTION_SPECS, OPTIONS } from './table.ts';
 
 /** The options that a YAML file holds, by key; every value is taken as the texts that stand there. */
 export interface FileContent {
@@ -41,7 +41,9 @@ function parseYaml(text: string): unknown {
   const error = document.errors[0];
   if (error !== undefined) {
     const line = error.linePos?.[0].line ?? 1;
-    throw new YamlFault(`is not YAML: ${error.code.toLowerCase().replaceAll('_', ' ')} in line ${line}`);
+    throw new YamlFault(
+      `is not YAML: ${error.code.toLowerCase().replaceAll('_', ' ')} in line ${line}. Quote what begins with * or @, as schedules do`,
+    );
   }
   try {
     return document.toJS({ mapAsMap: true });
@@ -64,10 +66,15 @@ function checkedEntries(path: string, content: ReadonlyMap<unknown, unknown>): F
     } else if (isRaw(value)) {
       values.set(key, value);
     } else {
-      faults.push({ option, value: null, message: 'must be a text, or a list of texts' });
+      faults.push({ option, value: null, message: listAdvice(key) });
     }
   }
   return { values, faults };
+}
+
+function listAdvice(key: string): string {
+  const models = key === keyOf(OPTIONS.models) ? ', or of { uri, prewarm }, both texts' : '';
+  return `must be a text, or a list of texts${models}`;
 }
 
 function unknownKey(key: unknown): string {

@@ -94,13 +94,13 @@ export const listenHost: Kind<string> = scalar('an IP address without brackets, 
   isIP(text) !== 0 || /^[a-z\d]([\w.-]*[a-z\d])?$/i.test(text) ? { value: text } : { fault: 'is neither' },
 );
 
-/** Where to listen: `0.0.0.0:9090`, `[::]:9090`, or `:9090` for every address. */
-export const listenAddress: Kind<{ readonly host: string; readonly port: number }> = scalar(
+/** Where to listen: `127.0.0.1:9090`, `[::]:9090`, or `:9090` for every address, with a null host. */
+export const listenAddress: Kind<{ readonly host: string | null; readonly port: number }> = scalar(
   'host:port, or :port for every address',
   text => {
     const [, host = '', digits = ''] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
     const bare = host.replace(/^\[(.*)\]$/, '$1');
-    const parsed = bare === '' ? { value: '0.0.0.0' } : listenHost.parse(bare);
+    const parsed = bare === '' ? { value: null } : listenHost.parse(bare);
     const parsedPort = Number(digits);
     if (digits === '' || parsedPort > 65_535 || 'fault' in parsed) return { fault: 'is no such address' };
     return { value: { host: parsed.value, port: parsedPort } };

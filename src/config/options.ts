@@ -75,8 +75,8 @@ export interface Options {
   readonly proxy: ProxyMode;
   readonly freshS: number;
   readonly fileRoots: readonly string[];
-  /** Where metrics and health alone are served, to everybody; null: nowhere. */
-  readonly metricsAddr: { readonly host: string; readonly port: number } | null;
+  /** Where metrics and health alone are served, to everybody; null: nowhere. A null host is every address. */
+  readonly metricsAddr: { readonly host: string | null; readonly port: number } | null;
   readonly logLevel: LogLevel;
   readonly mlflow: MlflowOptions;
 }

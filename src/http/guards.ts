@@ -28,10 +28,10 @@ function checkHost(header: string, shown: string, allowed: readonly string[], au
   throw new SidecarError('forbidden_host', `The ${header} header ${said}.`, { hint: HINT });
 }
 
-/** The host of `host:port` in lower case, an IPv6 address without its brackets; null where it is not one. */
+/** The host of `host:port` in lower case, an IPv6 address without its brackets, a name without the dot of the root; null where it is not one. */
 function hostOf(authority: string): string | null {
   const match = HOST.exec(authority);
-  return (match?.[1] ?? match?.[2])?.toLowerCase() ?? null;
+  return (match?.[1] ?? match?.[2]?.replace(/(.)\.$/, '$1'))?.toLowerCase() ?? null;
 }
 
 function isAllowedHost(host: string, allowed: readonly string[]): boolean {

@@ -7,7 +7,8 @@ import { OPTIONS } from '../config/table.ts';
 const BACKLOG = 1_024;
 
 interface Address {
-  readonly host: string;
+  /** Null for every one, of IPv6 too where the machine has it. */
+  readonly host: string | null;
   readonly port: number;
 }
 
@@ -35,7 +36,7 @@ export class ListenFailure extends Error {
 /** @throws ListenFailure where nobody can listen there */
 export async function listen(server: Server, at: Address, setBy: SetBy): Promise<void> {
   try {
-    server.listen(at.port, at.host, BACKLOG);
+    server.listen({ port: at.port, ...(at.host === null ? {} : { host: at.host }), backlog: BACKLOG });
     await once(server, 'listening');
   } catch (error) {
     throw new ListenFailure(at, setBy, error);

@@ -26,16 +26,10 @@ export function offsetOf(periodMs: number, share: number): number {
 
 /**
  * The first that is still to come.
- * @param slots the schedule's next times
- * @param done the time that was the last to be served
+ * @param slots the schedule's times
  */
-export function nextDue(
-  slots: readonly number[],
-  offset: number,
-  now: number,
-  done: number | null,
-): Due | null {
-  const slot = slots.find(time => time + offset > now && (done === null || time > done));
+export function nextDue(slots: readonly number[], offset: number, now: number): Due | null {
+  const slot = slots.find(time => time + offset > now);
   return slot === undefined ? null : { at: slot + offset, slot };
 }
 

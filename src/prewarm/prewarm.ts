@@ -28,7 +28,7 @@ export class Prewarm {
     const { models, schedules, prewarmTimezone: timezone, warmupS, maxStaleS } = options;
     this.#options = options;
     this.#warmer = new Warmer({ reloader, maxStaleMs: maxStaleS * 1_000, clock, events });
-    const onDue = (uri: ModelUri) => void this.#warmer.warm(uri, 'schedule');
+    const onDue = (uri: ModelUri) => void this.#warmer.warm(uri, 'schedule').catch(() => undefined);
     this.#scheduler = new Scheduler({ schedules, timezone, onDue, clock });
     this.#warmUp = new WarmUp({ models, ms: warmupS * 1_000, warmer: this.#warmer, isThere, clock });
   }
@@ -42,8 +42,9 @@ export class Prewarm {
   state(): readonly PrewarmState[] {
     const { models, schedules, prewarmTimezone, warmupS } = this.#options;
     const nextRuns = this.#scheduler.nextRuns();
+    const byUri = new Map(schedules.map(schedule => [schedule.uri, schedule]));
     return models.flatMap(uri => {
-      const schedule = schedules.find(scheduled => scheduled.uri === uri);
+      const schedule = byUri.get(uri);
       if (schedule === undefined && warmupS === 0) return [];
       const next = nextRuns.get(uri) ?? null;
       return {

@@ -1,7 +1,7 @@
 import type { Schedule } from '../config/options.ts';
 import type { Clock } from '../domain/clock.ts';
 import type { ModelUri } from '../domain/model-uri.ts';
-import { type Slots, slotsOf } from './cron.ts';
+import { Slots } from './cron.ts';
 import { afterSetBack, type Due, nextDue, offsetOf, periodOf } from './plan.ts';
 
 /** How soon it is noticed that the clock was set. */
@@ -37,7 +37,8 @@ interface Entry extends Schedule {
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #entries: readonly Entry[];
-  #looked: { readonly now: number; readonly monotonic: number };
+  /** By how much less the clock has gone than time, since it was last seen to be set. */
+  #behindMs: number;
   #timer: NodeJS.Timeout | null = null;
 
   constructor(options: SchedulerOptions) {
@@ -45,11 +46,11 @@ export class Scheduler {
     this.#options = options;
     const byCron = Map.groupBy(schedules, ({ cron }) => cron);
     this.#entries = [...byCron].flatMap(([cron, alike]) => {
-      const slots = slotsOf(cron, timezone);
+      const slots = new Slots(cron, timezone, options.clock);
       const period = periodOf(slots.next(SLOTS_OF_PERIOD));
       return alike.map(schedule => ({ ...schedule, slots, offset: offsetOf(period, random()), due: null }));
     });
-    this.#looked = this.#times();
+    this.#behindMs = this.#behind();
   }
 
   /** When each is due next, in milliseconds since 1970; null before the start, and for what is never due. */
@@ -58,8 +59,8 @@ export class Scheduler {
   }
 
   start(): void {
-    this.#looked = this.#times();
-    for (const entry of this.#entries) entry.due = this.#next(entry, null);
+    this.#behindMs = this.#behind();
+    for (const entry of this.#entries) entry.due = this.#anew(entry);
     this.#arm();
   }
 
@@ -69,14 +70,16 @@ export class Scheduler {
   }
 
   #look(): void {
-    const before = this.#looked;
-    this.#looked = this.#times();
-    const { now, monotonic } = this.#looked;
-    const backMs = monotonic - before.monotonic - (now - before.now);
+    const behind = this.#behind();
+    const backMs = behind - this.#behindMs;
     if (backMs > SET_BACK_MS) this.#setBack(backMs);
+    // Many small steps back are one large one.
+    if (backMs > SET_BACK_MS || backMs < 0) this.#behindMs = behind;
+    const now = this.#options.clock.now();
     for (const entry of this.#entries) {
       if (entry.due === null || entry.due.at > now) continue;
-      entry.due = this.#next(entry, entry.due.slot);
+      const isOnTime = entry.due.slot !== null && now - entry.due.at <= LOOK_MS;
+      entry.due = isOnTime ? this.#next(entry) : this.#anew(entry);
       this.#options.onDue(entry.uri);
     }
     this.#arm();
@@ -84,12 +87,17 @@ export class Scheduler {
 
   #setBack(backMs: number): void {
     for (const entry of this.#entries) {
-      if (entry.due !== null) entry.due = afterSetBack(entry.due, backMs, this.#next(entry, null));
+      if (entry.due !== null) entry.due = afterSetBack(entry.due, backMs, this.#anew(entry));
     }
   }
 
-  #next({ slots, offset }: Entry, done: number | null): Due | null {
-    return nextDue(slots.next(SLOTS_AHEAD), offset, this.#looked.now, done);
+  #next({ slots, offset }: Entry): Due | null {
+    return nextDue(slots.next(SLOTS_AHEAD), offset, this.#options.clock.now());
+  }
+
+  /** The same, where a time of the schedule may just have gone by whose offset has not. */
+  #anew({ slots, offset }: Entry): Due | null {
+    return nextDue([...slots.recent(), ...slots.next(SLOTS_AHEAD)], offset, this.#options.clock.now());
   }
 
   #arm(): void {
@@ -98,8 +106,8 @@ export class Scheduler {
     this.#timer = setTimeout(() => this.#look(), ms).unref();
   }
 
-  #times(): { readonly now: number; readonly monotonic: number } {
+  #behind(): number {
     const { clock } = this.#options;
-    return { now: clock.now(), monotonic: clock.monotonic() };
+    return clock.monotonic() - clock.now();
   }
 }

@@ -22,10 +22,11 @@ export interface WarmUpOptions {
 export class WarmUp {
   readonly #options: WarmUpOptions;
   readonly #stopping = new AbortController();
-  #endsAt: number | null = null;
+  #endsAt: number | null;
 
   constructor(options: WarmUpOptions) {
     this.#options = options;
+    this.#endsAt = options.ms === 0 ? null : options.clock.monotonic() + options.ms;
   }
 
   /** Why callers should wait; null once they need not, and from then on. */
@@ -37,10 +38,9 @@ export class WarmUp {
   }
 
   start(): void {
-    const { ms, models, clock } = this.#options;
-    if (ms === 0) return;
-    this.#endsAt = clock.monotonic() + ms;
-    for (const uri of models) this.#load(uri, this.#endsAt).catch(() => undefined);
+    const endsAt = this.#endsAt;
+    if (endsAt === null) return;
+    for (const uri of this.#options.models) this.#load(uri, endsAt).catch(() => undefined);
   }
 
   stop(): void {

@@ -24,7 +24,7 @@ export interface WarmerOptions {
 }
 
 interface Kept {
-  isRunning: boolean;
+  running: Promise<void> | null;
   last: PrewarmState['last_run'];
   skipped: number;
 }
@@ -41,23 +41,27 @@ export class Warmer {
   }
 
   state(uri: ModelUri): Pick<PrewarmState, 'running' | 'last_run' | 'skipped'> {
-    const { isRunning, last, skipped } = this.#of(uri);
-    return { running: isRunning, last_run: last, skipped };
+    const { running, last, skipped } = this.#of(uri);
+    return { running: running !== null, last_run: last, skipped };
   }
 
-  /** Resolves when the model's run is over; at once where the one before is not. */
+  /** Resolves when the model's run is over, which may be one that was under way. A time of a schedule that meets one is left out. */
   async warm(uri: ModelUri, reason: PrewarmReason): Promise<void> {
     const kept = this.#of(uri);
-    if (kept.isRunning) {
+    if (kept.running !== null && reason === 'schedule') {
       kept.skipped++;
-      return this.#options.events.emitSoon({ type: 'prewarm_skipped', model: uri });
+      this.#options.events.emitSoon({ type: 'prewarm_skipped', model: uri });
     }
-    kept.isRunning = true;
+    kept.running ??= this.#warm(kept, uri, reason);
+    await kept.running;
+  }
+
+  async #warm(kept: Kept, uri: ModelUri, reason: PrewarmReason): Promise<void> {
     try {
       const run = await this.#limit(() => this.#begin(uri, reason));
       kept.last = (await run.done) ?? kept.last;
     } finally {
-      kept.isRunning = false;
+      kept.running = null;
     }
   }
 
@@ -94,7 +98,7 @@ export class Warmer {
 
   #of(uri: ModelUri): Kept {
     const key = formatModelUri(uri);
-    const kept = this.#kept.get(key) ?? { isRunning: false, last: null, skipped: 0 };
+    const kept = this.#kept.get(key) ?? { running: null, last: null, skipped: 0 };
     this.#kept.set(key, kept);
     return kept;
   }

@@ -156,7 +156,8 @@ export class DeadlineReloader implements Reloader {
   /** A usable snapshot: MLflow has a short while to say which version is wanted, and that one the whole deadline. */
   async #refresh(c: Case): Promise<Verdict> {
     const { watch } = this.#options;
-    const slow = watch.slowReason();
+    // The pre-warming has time, and is to know what MLflow says.
+    const slow = c.request.caller.prewarm === undefined ? watch.slowReason() : null;
     if (slow !== null) return stale(slow, c);
     try {
       const { uri, startedAt, refreshWaitMs, deadlineAt } = c.request;

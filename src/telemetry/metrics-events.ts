@@ -90,6 +90,8 @@ class Reloads {
   }
 
   count(event: Of<'reload_finished'>): void {
+    // Nobody waited for it; it has metrics of its own.
+    if (event.caller.prewarm !== undefined) return;
     const { status, warning, duration_s: seconds, age_s: age } = event.outcome;
     this.#total.inc({ model: this.#labels.of(event), status, code: warning?.code ?? '' });
     this.#duration.observe({ status }, seconds);

@@ -1,6 +1,5 @@
 import { PREWARM_REASONS } from '../domain/caller.ts';
 import type { EventBus } from '../domain/events.ts';
-import { STATUSES } from '../domain/outcome.ts';
 import type { MetricSet } from './metric-set.ts';
 import type { MetricSources } from './metric-sources.ts';
 
@@ -11,16 +10,20 @@ const MAX_URIS = 1_000;
 export function showPrewarm(set: MetricSet, events: EventBus, look: MetricSources['prewarm']): void {
   const runs = set.counter(
     'mlflow_sidecar_prewarm_runs_total',
-    'Models loaded before anybody asked. reason: schedule, or warmup at the start. status: as a reload has it.',
-    ['reason', 'status'],
+    'Models loaded before anybody asked. reason: schedule, or warmup at the start. status, code: as of a reload; code is empty without a warning.',
+    ['reason', 'status', 'code'],
   );
-  for (const reason of PREWARM_REASONS) for (const status of STATUSES) runs.inc({ reason, status }, 0);
+  for (const reason of PREWARM_REASONS)
+    for (const status of ['loaded', 'unchanged']) runs.inc({ reason, status, code: '' }, 0);
   const skipped = set.counter(
     'mlflow_sidecar_prewarm_skipped_total',
     'Times of schedules that were left out, since the run before was not over.',
   );
   events.subscribe(event => {
-    if (event.type === 'prewarm_finished') runs.inc({ reason: event.reason, status: event.outcome.status });
+    if (event.type === 'prewarm_finished') {
+      const { status, warning } = event.outcome;
+      runs.inc({ reason: event.reason, status, code: warning?.code ?? '' });
+    }
     if (event.type === 'prewarm_skipped') skipped.inc();
   });
   const times = (timeOf: (shown: ReturnType<typeof look>[number]) => number | null) => () =>

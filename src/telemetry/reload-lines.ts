@@ -43,8 +43,9 @@ export function prewarmed({ reason, outcome }: SidecarEvent & { type: 'prewarm_f
     duration_ms: Math.round(duration_s * 1_000),
   };
   const why = warning === null ? '' : because(warning.message, model_uri);
-  // With the breaker open nothing is tried for any model: an outage has lines enough.
-  const level = warning?.code === 'circuit_open' ? 'debug' : levelOf(outcome);
+  // Most find nothing new; and with the breaker open nothing is tried for any model: an outage has lines enough.
+  const isQuiet = status === 'unchanged' || warning?.code === 'circuit_open';
+  const level = isQuiet ? 'debug' : levelOf(outcome);
   return {
     level,
     msg: `${PREWARM_WORDS[reason]}: ${reloadWords(outcome)}${why}`,

@@ -31,11 +31,7 @@ const TEXTS: readonly [string, string, RegExp][] = [
     '*/5 * * *',
     /is no schedule: expected 5 or 6 fields but got 4. Allowed: five cron fields/,
   ],
-  [
-    'SIDECAR_PREWARM',
-    '61 25 * * *',
-    /is no schedule: 61 is a invalid expression for minute; 25 is a invalid/,
-  ],
+  ['SIDECAR_PREWARM', '61 25 * * *', /is no schedule: 61 does not fit minute; 25 does not fit hour/],
   [
     'SIDECAR_PREWARM',
     '* * * * *',
@@ -44,6 +40,7 @@ const TEXTS: readonly [string, string, RegExp][] = [
   ['SIDECAR_PREWARM_TIMEZONE', 'Mars/Base', /is no time zone that is known here. Allowed: .*Europe\/Berlin/],
   ['SIDECAR_WARMUP_S', '30', /is for the models that SIDECAR_MODELS or --models names, and it names none/],
   ['SIDECAR_METRICS_ADDR', '9090', /is no such address. Allowed: host:port, or :port/],
+  ['SIDECAR_METRICS_ADDR', 'localhost:5080', /and SIDECAR_PORT or --port \(5080\) are one and the same/],
   ['SIDECAR_METRICS_ADDR', ':5080', /and SIDECAR_PORT or --port \(5080\) are one and the same/],
   ['SIDECAR_FILE_ROOTS', 'relative', /"relative" is not absolute/],
   ['SIDECAR_LOG_LEVEL', 'verbose', /Allowed: trace, debug, info, warn, error, fatal, silent/],

@@ -35,6 +35,21 @@ describe('the file', () => {
       /has a prewarm that is no schedule/,
     ],
     ['a model that holds a list', 'models: [{ uri: [a] }]', /must be a text, or a list/],
+    [
+      'a model with two schedules',
+      'models: [models:/a/1, { uri: "models:/a/1", prewarm: "@daily" }]',
+      /names models:\/a\/1 twice, with two schedules/,
+    ],
+    [
+      'a schedule without quotes',
+      'prewarm: */5 * * * *',
+      /is not YAML: .* in line 1. Quote what begins with \* or @/,
+    ],
+    [
+      'models that are no list',
+      'models: { uri: models:/a/1 }',
+      /^models in .* must be a text, .* or of { uri, prewarm }/,
+    ],
     ['a key that is a list', '[a]: 1', /^a key in .* is not a text/],
     ['an alias bomb', bomb(), /is not YAML|must be a text/],
   ];

@@ -76,7 +76,7 @@ const CASES: readonly [string, string, (read: ReturnType<typeof options>) => unk
   ['SIDECAR_PROXY', 'Read-Only', o => o.proxy, 'read-only'],
   ['SIDECAR_PROXY', 'off', o => o.proxy, 'off'],
   ['SIDECAR_PREWARM_TIMEZONE', 'europe/berlin', o => o.prewarmTimezone, 'Europe/Berlin'],
-  ['SIDECAR_METRICS_ADDR', ':9090', o => o.metricsAddr, { host: '0.0.0.0', port: 9_090 }],
+  ['SIDECAR_METRICS_ADDR', ':9090', o => o.metricsAddr, { host: null, port: 9_090 }],
   ['SIDECAR_METRICS_ADDR', '[::]:9090', o => o.metricsAddr, { host: '::', port: 9_090 }],
   ['SIDECAR_METRICS_ADDR', 'localhost:0', o => o.metricsAddr, { host: 'localhost', port: 0 }],
   ['SIDECAR_FRESH_S', '1.5', o => o.freshS, 1.5],
@@ -172,6 +172,11 @@ describe('where an option is taken from', () => {
         { uri: { name: 'b' }, cron: '0 6 * * 1-5' },
       ],
     });
+  });
+
+  test('a model that is named twice counts once', () => {
+    const uris = 'models:/a/Production,models:/b/1,models:/a/production';
+    expect(options({ SIDECAR_MODELS: uris }).models).toMatchObject([{ name: 'a' }, { name: 'b' }]);
   });
 
   test('without a common schedule only the models that have one are pre-warmed', () => {

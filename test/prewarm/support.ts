@@ -45,13 +45,18 @@ interface Run {
 }
 
 /** A scheduler that notes what is due when, started. */
-export function noted(time: FakeTime, crons: Readonly<Record<string, string>>, random = () => 0.5) {
+export function noted(
+  time: FakeTime,
+  crons: Readonly<Record<string, string>>,
+  random = () => 0.5,
+  timezone = 'UTC',
+) {
   const runs: Run[] = [];
   const schedules = Object.entries(crons).map(([uri, cron]) => ({ uri: parseModelUri(uri), cron }));
   const names = new Map(schedules.map(({ uri }, i) => [uri, Object.keys(crons)[i] ?? '']));
   const scheduler = new Scheduler({
     schedules,
-    timezone: 'UTC',
+    timezone,
     clock: time,
     random,
     onDue: uri => runs.push({ uri: names.get(uri) ?? '', at: time.now(), monotonic: time.monotonic() }),

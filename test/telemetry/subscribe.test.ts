@@ -286,7 +286,7 @@ describe('what is loaded before anybody asks', () => {
   });
 
   test.each([
-    [prewarmed({ status: 'unchanged' }), 'info', `By schedule: ${URI} (version 2) is up to date`],
+    [prewarmed({ status: 'loaded' }), 'info', `By schedule: Loaded ${URI} (version 2)`],
     [
       prewarmed({ status: 'stale', warning: warning('mlflow_timeout') }),
       'warn',
@@ -301,7 +301,7 @@ describe('what is loaded before anybody asks', () => {
     expect(linesOf(event)).toMatchObject([{ level, msg, model_uri: URI }]);
   });
 
-  test('has none while MLflow is left alone, nor a second one as a reload', () => {
+  test('has none where nothing is new, none while MLflow is left alone, nor a second one as a reload', () => {
     const caller: Caller = { requestId: 'r', airflow: {}, authorization: null, prewarm: 'schedule' };
     const asReload: SidecarEvent = {
       type: 'reload_finished',
@@ -310,7 +310,13 @@ describe('what is loaded before anybody asks', () => {
       runId: null,
       phases: {},
     };
-    expect(linesOf(prewarmed({ status: 'stale', warning: warning('circuit_open') }), asReload)).toEqual([]);
+    expect(
+      linesOf(
+        prewarmed({ status: 'stale', warning: warning('circuit_open') }),
+        prewarmed({ status: 'unchanged' }),
+        asReload,
+      ),
+    ).toEqual([]);
   });
 
   test('says what was left out', () => {
