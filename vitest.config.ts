@@ -1,8 +1,14 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 const E2E = 'test/e2e/**/*.test.ts';
 /** They are right or wrong, however slow the machine is; what the slow ones do is wait. */
-const CRASH = ['test/crash/**/*.test.ts', 'test/faults/scrub.test.ts', 'test/faults/slow.test.ts'];
+const CRASH = [
+  'test/crash/**/*.test.ts',
+  ...['jobs', 'scrub', 'slow', 'storm'].map(name => `test/faults/${name}.test.ts`),
+];
+/** They take turns at what they hold to milliseconds; the rest of their time they wait. */
+const MATRIX = ['test/faults/matrix.test.ts', 'test/faults/proxy-matrix.test.ts'];
 /** They hold the built sidecar to limits of milliseconds. */
 const TIMED = ['test/faults/**/*.test.ts', 'test/clients/deadline.test.ts'];
 
@@ -14,6 +20,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: [E2E, ...CRASH, ...TIMED],
+          // Vitest leaves one core idle, and most of these wait at times.
+          maxWorkers: availableParallelism() + 1,
           testTimeout: 20_000,
           hookTimeout: 30_000,
         },
@@ -22,8 +30,18 @@ export default defineConfig({
         test: {
           name: 'crash',
           include: CRASH,
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: 'matrix',
+          include: MATRIX,
+          maxWorkers: MATRIX.length,
+          sequence: { groupOrder: 2 },
           testTimeout: 120_000,
           hookTimeout: 60_000,
         },
@@ -32,9 +50,9 @@ export default defineConfig({
         test: {
           name: 'timed',
           include: TIMED,
-          exclude: CRASH,
+          exclude: [...CRASH, ...MATRIX],
           fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
           testTimeout: 120_000,
           hookTimeout: 60_000,
         },
@@ -47,7 +65,7 @@ export default defineConfig({
           // One after the other: they share two MLflow servers, and one of them freezes one.
           fileParallelism: false,
           // After the others, whose time limits should not suffer from Python's hunger.
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 4 },
           testTimeout: 180_000,
           hookTimeout: 60_000,
         },

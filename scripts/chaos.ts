@@ -34,7 +34,10 @@ const RUNS: Readonly<Record<string, Run>> = {
   disk: { title: 'A disk that fills', work: vitest('test/crash/full-disk.test.ts') },
   large: { title: 'A large file that is broken off', work: vitest('test/crash/resume.test.ts') },
   scrub: { title: 'A thousand damaged files', work: vitest('test/faults/scrub.test.ts') },
-  breaker: { title: 'A breaker that is open', work: vitest('test/faults/breaker.test.ts') },
+  breaker: {
+    title: 'A breaker that is open',
+    work: vitest('test/faults/breaker.test.ts', 'test/faults/storm.test.ts'),
+  },
   overload: { title: 'Ten times the sustainable load', work: vitest('test/faults/overload.test.ts') },
   share: {
     title: 'Two sidecars on a cache',

@@ -1,52 +1,26 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
-import { describe, expect, onTestFinished, type TestContext, test } from 'vitest';
-import { z } from 'zod';
-import { OutcomeSchema } from '../../src/domain/outcome.ts';
-import { type Fault, ScriptedMlflow } from '../support/scripted-mlflow.ts';
-import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
-import { GRACE_MS, modelFiles, refusedReload, reload, until, wrongFiles } from './harness.ts';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Fault, ScriptedMlflow } from '../support/scripted-mlflow.ts';
+import { DOWN, type Stage, stageOf, statusOf, WARM } from './breaker-stage.ts';
+import { GRACE_MS, modelFiles, refusedReload, reload, until } from './harness.ts';
 
-const WARM = 'models:/warm/Production';
-const DOWN: Fault = { kind: 'status', status: 503, body: 'down for maintenance' };
+/** Longer than what MLflow said of its health is remembered. */
+const HEALTH_MS = 10_200;
 
-const Status = z.object({
-  breaker: z.string(),
-  breakers: z.array(
-    z.object({
-      name: z.string(),
-      state: z.string(),
-      failures: z.number(),
-      retry_in_s: z.number().nullable(),
-      last_failure: z.string().nullable(),
-    }),
-  ),
-  mlflow: z.object({ health: z.object({ ok: z.boolean(), error: z.string().nullable() }).nullable() }),
+/** One that nobody asks anything while the other tests run; the last test is of it. */
+let quiet: Stage;
+let quietUntil: number;
+const ends: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  quiet = await stageOf({}, end => void ends.push(end));
+  quietUntil = performance.now() + HEALTH_MS;
 });
 
-interface Stage {
-  readonly upstream: ScriptedMlflow;
-  readonly sidecar: RunningSidecar;
-  readonly url: string;
-}
-
-/** A sidecar that has loaded `warm` v1, over an upstream that is well so far. */
-async function stageOf(
-  env: Readonly<Record<string, string>> = {},
-  atEnd: TestContext['onTestFinished'] = onTestFinished,
-): Promise<Stage> {
-  const upstream = await ScriptedMlflow.start();
-  atEnd(() => upstream.close());
-  upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-1') });
-  const sidecar = await startSidecar({ ...upstream.env, SIDECAR_LOG_LEVEL: 'info', ...env });
-  atEnd(async () => void (await sidecar.stop()));
-  expect((await reload(sidecar.url, WARM)).outcome).toMatchObject({ status: 'loaded', breaker: 'closed' });
-  return { upstream, sidecar, url: sidecar.url };
-}
-
-async function statusOf(url: string) {
-  return Status.parse(await (await fetch(`${url}/v1/status`)).json());
-}
+afterAll(async () => {
+  for (const end of ends.toReversed()) await end();
+});
 
 /** Questions of the registry, without its health. */
 function questions(upstream: ScriptedMlflow): number {
@@ -286,88 +260,16 @@ test('a registry that is left alone stops no download, and an artifact server no
   ]);
 });
 
-const List = z.object({ models: z.array(OutcomeSchema) });
-
-/** Reloads a hundred models that nobody has, in one call. */
-async function reloadHundred(url: string, from: number) {
-  const model_uris = Array.from({ length: 100 }, (_, n) => `models:/storm-${from + n}/Production`);
-  const response = await fetch(`${url}/v1/reload`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ model_uris, deadline_s: 30 }),
-  });
-  return List.parse(await response.json()).models;
-}
-
-/** At once: most of it is waiting, and none of its limits is narrow. */
-describe.concurrent('with time', () => {
-  test('an artifact server is found to be back by its trial', async ({ onTestFinished: atEnd }) => {
-    const { upstream, url } = await stageOf({ SIDECAR_BREAKER_RESET_S: '1' }, atEnd);
-    upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
-    await upstream.setFault('file', { kind: 'reset' });
-    const before = upstream.counts('route').get('file') ?? 0;
-    // Three files, whose first tries and second ones make five failures.
-    expect((await reload(url, WARM, { deadline_s: 20 })).outcome).toMatchObject({
-      status: 'stale',
-      breaker: 'open',
-    });
-    expect((upstream.counts('route').get('file') ?? 0) - before).toBe(5);
-    await upstream.clearFaults();
-    await delay(1_100);
-    const { outcome } = await reload(url, WARM, { deadline_s: 10 });
-    expect(outcome).toMatchObject({ status: 'loaded', version: '2', breaker: 'closed' });
-    expect(await wrongFiles(outcome.path, modelFiles('warm-2'))).toEqual([]);
-  });
-
-  test('a storm of 1,000 models at once on a registry that answers 503: 1.2 requests a model at most', async ({
-    onTestFinished: atEnd,
-  }) => {
-    const { upstream, url } = await stageOf({}, atEnd);
-    await upstream.setFault('registry', DOWN);
-    const before = upstream.requests.length;
-    const lists = await Promise.all(Array.from({ length: 10 }, (_, n) => reloadHundred(url, n * 100)));
-    const outcomes = lists.flat();
-    const seen = upstream.requests.length - before;
-    console.log(`1,000 models at once: ${seen} requests to MLflow`);
-    expect(seen).toBeLessThanOrEqual(1_200);
-    expect(Math.max(...outcomes.map(({ attempts }) => attempts))).toBeLessThanOrEqual(3);
-    expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 1_000 }, () => 'failed'));
-    // As many as are in flight at once were on their way when it opened.
-    expect(outcomes.filter(({ warning }) => warning?.code === 'circuit_open').length).toBeGreaterThan(900);
-  });
-
-  test('a storm of 1,000 callers of one model on a registry that answers 503: a handful of requests', async ({
-    onTestFinished: atEnd,
-  }) => {
-    const { upstream, url } = await stageOf({}, atEnd);
-    await upstream.setFault('registry', DOWN);
-    const before = upstream.requests.length;
-    const limit = pLimit(100);
-    const outcomes = await Promise.all(
-      Array.from({ length: 1_000 }, () =>
-        limit(async () => (await reload(url, 'models:/storm/Production', { deadline_s: 30 })).outcome),
-      ),
-    );
-    const seen = upstream.requests.length - before;
-    console.log(`1,000 callers of one model: ${seen} requests to MLflow`);
-    // Five tries that failed, and the health beside the first of them.
-    expect(seen).toBeLessThanOrEqual(6);
-    expect(Math.max(...outcomes.map(({ attempts }) => attempts))).toBeLessThanOrEqual(3);
-  });
-
-  test('health is asked beside a question, without a try of its own, and says why', async ({
-    onTestFinished: atEnd,
-  }) => {
-    const { upstream, url } = await stageOf({}, atEnd);
-    await delay(10_200);
-    const isQuestion = (request: { readonly url: string }) => request.url !== '/health';
-    await upstream.setFault('registry', { kind: 'silent' }, { when: isQuestion });
-    const before = upstream.counts('route').get('/health') ?? 0;
-    const { outcome, ms } = await reload(url, WARM, { refresh_wait_s: 0.5 });
-    expect(outcome.warning).toMatchObject({ code: 'mlflow_timeout' });
-    expect(outcome.warning?.message).toContain("MLflow's own /health answers");
-    expect(ms).toBeLessThan(500 + GRACE_MS);
-    expect((upstream.counts('route').get('/health') ?? 0) - before).toBe(1);
-    expect((await statusOf(url)).mlflow.health).toMatchObject({ ok: true, error: null });
-  });
+test('health is asked beside a question, without a try of its own, and says why', async () => {
+  const { upstream, url } = quiet;
+  await delay(quietUntil - performance.now());
+  const isQuestion = (request: { readonly url: string }) => request.url !== '/health';
+  await upstream.setFault('registry', { kind: 'silent' }, { when: isQuestion });
+  const before = upstream.counts('route').get('/health') ?? 0;
+  const { outcome, ms } = await reload(url, WARM, { refresh_wait_s: 0.5 });
+  expect(outcome.warning).toMatchObject({ code: 'mlflow_timeout' });
+  expect(outcome.warning?.message).toContain("MLflow's own /health answers");
+  expect(ms).toBeLessThan(500 + GRACE_MS);
+  expect((upstream.counts('route').get('/health') ?? 0) - before).toBe(1);
+  expect((await statusOf(url)).mlflow.health).toMatchObject({ ok: true, error: null });
 });

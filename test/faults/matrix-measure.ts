@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import pLimit from 'p-limit';
+import pLimit, { type LimitFunction } from 'p-limit';
 import { z } from 'zod';
 import { ERROR_CODES } from '../../src/domain/errors.ts';
 import type { Certificates } from '../support/scripted/certificates.ts';
+import type { RouteClass } from '../support/scripted-mlflow.ts';
+import { withTurn } from '../support/turn.ts';
 import { modelFiles, type Reloaded, refusedReload, reload, wrongFiles } from './harness.ts';
 import { type Holdings, holdingsOf, leaksOf, runsOver } from './matrix-leaks.ts';
 import { raise, type Stand, speaksTls } from './matrix-stand.ts';
@@ -60,25 +62,41 @@ export interface Measured {
   readonly unrecovered: readonly string[];
 }
 
-/** Two cores: what is measured comes after all processes of a class have started, and few at a time. */
+/** Two cores: what is measured comes after all processes of a class have started, and few at a time where 50 ms are enough. */
 const starting = pLimit(2);
-const warming = pLimit(5);
+const AT_ONCE: Readonly<Record<RouteClass, LimitFunction>> = {
+  registry: pLimit(5),
+  listing: pLimit(8),
+  file: pLimit(8),
+};
 
-/** One class after the other. While all is waiting for the end of one, the next may start its processes, but not measure. */
 export async function measureAll(certificates: Certificates): Promise<readonly Measured[]> {
-  const measured: Measured[] = [];
-  let ending: Promise<readonly Measured[]> = Promise.resolve([]);
+  return await Promise.all(await withTurn(() => beginAll(certificates)));
+}
+
+/**
+ * One class after the other, the registry with the narrowest limits before anything ends. What waits for its end leaves
+ * the processor to the next class, and then to whoever has the next turn.
+ */
+async function beginAll(certificates: Certificates): Promise<readonly Promise<Measured>[]> {
+  const ends: Promise<Measured>[] = [];
   for (const routeClass of ROUTE_CLASSES) {
     const raised = await Promise.all(
       cellsOf(routeClass).map(cell =>
         starting(async () => ({ cell, stand: await raise(cell, certificates) })),
       ),
     );
-    measured.push(...(await ending));
-    const begun = await Promise.all(raised.map(({ cell, stand }) => warming(() => meet(cell, stand))));
-    ending = Promise.all(begun.map(finish));
+    const begun = await Promise.all(
+      raised.map(({ cell, stand }) => AT_ONCE[routeClass](() => meet(cell, stand))),
+    );
+    for (const met of begun) {
+      const end = finish(met);
+      // All of them are waited for above.
+      end.catch(() => undefined);
+      ends.push(end);
+    }
   }
-  return [...measured, ...(await ending)];
+  return ends;
 }
 
 type Met = Omit<Measured, 'last' | 'leaks' | 'unrecovered'> & {

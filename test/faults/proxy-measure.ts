@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Certificates } from '../support/scripted/certificates.ts';
 import type { Files } from '../support/scripted-mlflow.ts';
+import { withTurn } from '../support/turn.ts';
 import { modelFiles } from './harness.ts';
 import { type Holdings, holdingsOf, leaksOf } from './matrix-leaks.ts';
 import { IS_LONG } from './matrix-measure.ts';
@@ -56,11 +57,18 @@ export interface ProxyMeasured {
   readonly recovered: readonly Load[];
 }
 
-/** One class after the other; while its loads wait for their end the next may start its processes, but not measure. */
 export async function measureAll(
   clients: Readonly<Record<ClientName, Client>>,
   certificates: Certificates,
 ): Promise<readonly ProxyMeasured[]> {
+  return await Promise.all(await withTurn(() => beginAll(clients, certificates)));
+}
+
+/** One class after the other; while its loads wait for their end the next may start its processes, but not measure. */
+async function beginAll(
+  clients: Readonly<Record<ClientName, Client>>,
+  certificates: Certificates,
+): Promise<readonly Promise<ProxyMeasured>[]> {
   const ends: Promise<ProxyMeasured>[] = [];
   let burst = Promise.resolve();
   for (const routeClass of CLASSES) {
@@ -75,14 +83,15 @@ export async function measureAll(
     );
     for (const met of begun) {
       const end = finish(met);
-      // All of them are waited for below.
+      // All of them are waited for above.
       end.catch(() => undefined);
       ends.push(end);
       await delay(APART_MS);
     }
     burst = delay(BURST_MS);
   }
-  return await Promise.all(ends);
+  await burst;
+  return ends;
 }
 
 async function standFor(cell: Cell, certificates: Certificates): Promise<Stand> {
