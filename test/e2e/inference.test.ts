@@ -9,6 +9,7 @@ import { expect, inject, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { freePort } from '../support/free-port.ts';
 import { mlflowRest } from '../support/mlflow-rest.ts';
+import { BYTECODE } from '../support/python-bytecode.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 
 const NAME = 'served-model';
@@ -34,7 +35,7 @@ async function startService(env: Readonly<Record<string, string>>): Promise<stri
     env: {
       PATH: process.env['PATH'] ?? '',
       PYTHONPATH: ['clients/python', 'examples/inference', 'test/support/python'].map(at).join(':'),
-      PYTHONDONTWRITEBYTECODE: '1',
+      ...BYTECODE,
       MLFLOW_DISABLE_TELEMETRY: 'true',
       ...env,
     },

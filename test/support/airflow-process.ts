@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { atExit } from './at-exit.ts';
 import { freePort } from './free-port.ts';
+import { BYTECODE } from './python-bytecode.ts';
 
 export type AirflowVersion = '3.3.2' | '2.11.2';
 
@@ -103,8 +104,7 @@ function environment(): NodeJS.ProcessEnv {
     AIRFLOW__CORE__DAGS_FOLDER: join(EXAMPLES, 'dags'),
     AIRFLOW__CORE__PLUGINS_FOLDER: join(ROOT, 'clients', 'python'),
     AIRFLOW__CORE__LOAD_EXAMPLES: 'false',
-    // Not beside the examples.
-    PYTHONPYCACHEPREFIX: join(ROOT, '.cache', 'pycache'),
+    ...BYTECODE,
     // A thousand, of what Airflow and MLflow find deprecated in one another.
     PYTHONWARNINGS: 'ignore',
     MLFLOW_DISABLE_TELEMETRY: 'true',

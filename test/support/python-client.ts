@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { atExit } from './at-exit.ts';
+import { BYTECODE } from './python-bytecode.ts';
 import type { MlflowVersion } from './real-mlflow.ts';
 
 /** Longer than whatever a client takes with a sidecar, its start on a busy machine included, and shorter than one that fails without: 246 s. */
@@ -114,7 +115,7 @@ export function mlflowPython(version: MlflowVersion): string {
 export function mlflowEnv(): NodeJS.ProcessEnv {
   return {
     PATH: process.env['PATH'] ?? '',
-    PYTHONDONTWRITEBYTECODE: '1',
+    ...BYTECODE,
     MLFLOW_DISABLE_TELEMETRY: 'true',
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR: 'false',
     GIT_PYTHON_REFRESH: 'quiet',

@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import { atExit } from './at-exit.ts';
 import { freePort } from './free-port.ts';
+import { BYTECODE } from './python-bytecode.ts';
 
 export const MLFLOW_VERSIONS = ['3.17.2', '2.22.5'] as const;
 export type MlflowVersion = (typeof MLFLOW_VERSIONS)[number];
@@ -164,10 +165,11 @@ function python(version: MlflowVersion): string {
 /** The caller's environment without its own MLflow's settings. */
 function cleanEnv(): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(
-    ([name]) => !name.startsWith('MLFLOW_') && name !== 'PYTHONPATH',
+    ([name]) => !name.startsWith('MLFLOW_') && name !== 'PYTHONPATH' && name !== 'PYTHONDONTWRITEBYTECODE',
   );
   return {
     ...Object.fromEntries(kept),
+    ...BYTECODE,
     // Ten more Python processes that would run jobs, of which there are none.
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION: 'false',
     MLFLOW_DISABLE_TELEMETRY: 'true',
