@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, inject, type TestContext, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, type TestContext, test } from 'vitest';
 import { z } from 'zod';
 import { OutcomeSchema } from '../../src/domain/outcome.ts';
 import { makeCache, removeCache } from '../crash/harness.ts';
@@ -16,6 +16,7 @@ import { whileFrozen } from '../support/real-mlflow.ts';
 import { reload } from '../support/reload.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
+import { servers } from './servers.ts';
 
 /** All of them wait for one another. */
 const LIMIT_MS = 400_000;
@@ -56,7 +57,7 @@ interface Sent {
 
 const OK = { exitCode: 0, state: 'success' };
 
-const mlflow = inject('mlflow').find(server => server.version === '3.17.2');
+const mlflow = servers.find(server => server.version === '3.17.2');
 let airflow: Airflow;
 
 beforeAll(async () => {

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { Airflow, type AirflowVersion } from '../support/airflow.ts';
 import { reloadsOf, warnings } from '../support/airflow-log.ts';
@@ -6,6 +6,7 @@ import { freePort } from '../support/free-port.ts';
 import { reload } from '../support/reload.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { UNSTAGED_NAME } from './global-setup.ts';
+import { servers } from './servers.ts';
 
 const TOPIC = 'models:/topic-classification/Production';
 const SENTIMENT = 'models:/sentiment-analysis/Production';
@@ -15,7 +16,7 @@ const LIMIT_MS = 400_000;
 const TRAINING = 'train|promote';
 const OK = { exitCode: 0, state: 'success' };
 
-const [mlflow] = inject('mlflow').filter(server => server.version === '3.17.2');
+const [mlflow] = servers.filter(server => server.version === '3.17.2');
 if (mlflow === undefined) throw new Error('The global setup started no MLflow 3.17.2.');
 let sidecar: RunningSidecar;
 

@@ -5,12 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { expect, inject, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { freePort } from '../support/free-port.ts';
 import { mlflowRest } from '../support/mlflow-rest.ts';
 import { BYTECODE } from '../support/python-bytecode.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
+import { servers } from './servers.ts';
 
 const NAME = 'served-model';
 const URI = `models:/${NAME}@live`;
@@ -73,7 +74,7 @@ function predict(url: string): Promise<Response> {
 }
 
 test('the inference service answers every request from one version, while the alias moves and the sidecar is killed', async () => {
-  const [mlflow] = inject('mlflow').filter(server => server.version === '3.17.2');
+  const [mlflow] = servers.filter(server => server.version === '3.17.2');
   if (mlflow === undefined) throw new Error('The global setup started no MLflow 3.17.2.');
   const rest = mlflowRest(mlflow.url);
   const trained = ['topic-classification', 'sentiment-analysis'].map(name => {

@@ -1,12 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, inject, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { startCountingRelay } from '../support/counting-relay.ts';
 import { mlflowRest } from '../support/mlflow-rest.ts';
 import { startSidecar } from '../support/sidecar.ts';
+import { servers } from './servers.ts';
 
-test.each(inject('mlflow'))(
+test.each(servers)(
   'what is promoted on a real MLflow $version is published by the schedule alone, and fetched once',
   async ({ url, registered }) => {
     const rest = mlflowRest(url);

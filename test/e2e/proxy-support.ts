@@ -1,8 +1,9 @@
-import { expect, inject } from 'vitest';
+import { expect } from 'vitest';
 import { z } from 'zod';
 import { type Environment, PythonClient } from '../support/python-client.ts';
 import type { MlflowVersion } from '../support/real-mlflow.ts';
 import { AWKWARD_NAME, RETRAINED_NAME, UNSTAGED_NAME } from './global-setup.ts';
+import { servers } from './servers.ts';
 
 export const TOPIC = 'topic-classification';
 export const SENTIMENT = 'sentiment-analysis';
@@ -25,7 +26,7 @@ const Catalog = z.object({
 
 /** One of each version, which begin to import MLflow at once. */
 export class PythonClients {
-  readonly #all = new Map(inject('mlflow').map(({ version }) => [version, new PythonClient(version)]));
+  readonly #all = new Map(servers.map(({ version }) => [version, new PythonClient(version)]));
 
   of(version: MlflowVersion): PythonClient {
     const client = this.#all.get(version);

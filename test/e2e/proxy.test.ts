@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CountingRelay, startCountingRelay } from '../support/counting-relay.ts';
 import { serveModel } from '../support/model-server.ts';
 import type { Environment } from '../support/python-client.ts';
@@ -20,6 +20,7 @@ import {
   SENTIMENT,
   TOPIC,
 } from './proxy-support.ts';
+import { servers } from './servers.ts';
 
 /** In seconds: what a frozen MLflow may add to a load. */
 const FIRST_ADDS = 3;
@@ -31,7 +32,6 @@ const MOST_MEMORY = 64 * 1024 * 1024;
 /** Both clients import MLflow at once, on a machine with other things to do. */
 const IMPORT_LIMIT_MS = 120_000;
 
-const servers = inject('mlflow');
 const clients = new PythonClients();
 
 afterAll(() => clients.stop());

@@ -1,17 +1,18 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { manifestOf } from '../../src/domain/manifest.ts';
 import { mlflowRest } from '../support/mlflow-rest.ts';
 import { loadOffline, type Registered } from '../support/real-mlflow.ts';
 import { type Reply, reload } from '../support/reload.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { AWKWARD_NAME, UNSTAGED_NAME } from './global-setup.ts';
+import { servers } from './servers.ts';
 
 const NAME = 'topic-classification';
 
-describe.each(inject('mlflow'))('on a real MLflow $version', ({ version, url, registered }) => {
+describe.each(servers)('on a real MLflow $version', ({ version, url, registered }) => {
   const rest = mlflowRest(url);
   let sidecar: RunningSidecar;
 

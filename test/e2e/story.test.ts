@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadOffline, train, whileFrozen } from '../support/real-mlflow.ts';
 import { type Reply, reload, reloadReport, reloadUntil } from '../support/reload.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { RETRAINED_NAME, UNSTAGED_NAME } from './global-setup.ts';
+import { servers } from './servers.ts';
 
 const TOPIC = 'models:/topic-classification/Production';
 const SENTIMENT = 'models:/sentiment-analysis/Production';
@@ -11,7 +12,7 @@ const OVERHEAD_MS = 250;
 
 /** The tests follow one another, as the demo tells them. */
 describe('on a real MLflow 3.17.2', () => {
-  const [mlflow] = inject('mlflow').filter(server => server.version === '3.17.2');
+  const [mlflow] = servers.filter(server => server.version === '3.17.2');
   if (mlflow === undefined) throw new Error('The global setup started no MLflow 3.17.2.');
   let sidecar: RunningSidecar;
 

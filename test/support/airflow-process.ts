@@ -105,6 +105,7 @@ function environment(): NodeJS.ProcessEnv {
     AIRFLOW__CORE__PLUGINS_FOLDER: join(ROOT, 'clients', 'python'),
     AIRFLOW__CORE__LOAD_EXAMPLES: 'false',
     ...BYTECODE,
+    PYTHONPATH: join(ROOT, 'test', 'support', 'python-startup'),
     // A thousand, of what Airflow and MLflow find deprecated in one another.
     PYTHONWARNINGS: 'ignore',
     MLFLOW_DISABLE_TELEMETRY: 'true',

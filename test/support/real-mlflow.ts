@@ -106,7 +106,7 @@ function signalGroup(leader: number, signal: NodeJS.Signals): void {
   }
 }
 
-const RegisteredSchema = z.object({
+export const RegisteredSchema = z.object({
   name: z.string(),
   version: z.string(),
   run_id: z.string(),
