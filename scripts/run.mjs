@@ -1,6 +1,6 @@
 // What `npm run demo`, `npm test`, `npm run bench` and `npm run chaos` run: brings what a fresh clone is missing, then starts one of them.
 // It runs before node_modules is there, on the machine's own Node (18 or newer): nothing but Node's own modules.
-import { Advice, endChildrenOnSignal } from './lib/child.mjs';
+import { Advice, allOf, endChildrenOnSignal } from './lib/child.mjs';
 import { bench, build, chaos, demo, lint, vitest } from './lib/commands.mjs';
 import { ensureHelm } from './lib/helm.mjs';
 import { ensureNginx } from './lib/nginx.mjs';
@@ -29,23 +29,32 @@ const WITH_CLIENT = 'proxy';
 
 async function main([command, ...args]) {
   if (!Object.hasOwn(PYTHONS, command ?? '')) throw new Advice(USAGE);
-  await ensurePackages();
-  await ensureNode();
   const pythons = needsClient(command, args) ? ['mlflow-3.17.2'] : PYTHONS[command];
-  await Promise.all([pythons.length > 0 && ensurePython(pythons), command === 'test' && ensureHelm()]);
-  if (command === 'bench' && (args.length === 0 || args.some(name => BESIDE_NGINX.includes(name)))) {
-    await ensureNginx();
-  }
-  await build();
+  await allOf([
+    built(command === 'test' && args.length === 0),
+    pythons.length > 0 && ensurePython(pythons),
+    command === 'test' && ensureHelm(),
+    needsNginx(command, args) && ensureNginx(),
+  ]);
   if (command === 'demo') return demo();
   if (command === 'chaos') return chaos(args);
   if (command === 'bench') return bench(args);
-  if (args.length === 0) await lint();
   return vitest(args);
+}
+
+async function built(isLinted) {
+  await ensurePackages();
+  await ensureNode();
+  await build();
+  if (isLinted) await lint();
 }
 
 function needsClient(command, args) {
   return command === 'chaos' && (args.length === 0 || args.includes(WITH_CLIENT));
+}
+
+function needsNginx(command, args) {
+  return command === 'bench' && (args.length === 0 || args.some(name => BESIDE_NGINX.includes(name)));
 }
 
 endChildrenOnSignal();

@@ -49,7 +49,13 @@ export async function step(what, command, args, advice, options) {
     console.error(whatWentWrong(output));
     throw new Advice(advice);
   }
-  console.log(`  done in ${((Date.now() - startedAt) / 1000).toFixed(1)} s`);
+  console.log(`  done in ${((Date.now() - startedAt) / 1000).toFixed(1)} s: ${what}`);
+}
+
+/** As `Promise.all`, but a failure comes once nothing goes on any more: what it says is the last that is shown. */
+export async function allOf(works) {
+  await Promise.allSettled(works);
+  return await Promise.all(works);
 }
 
 /** npm follows its error with a page of help: from the first line that speaks of one, else the last lines. */

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Advice, ROOT, run, step } from './child.mjs';
+import { Advice, allOf, ROOT, run, step } from './child.mjs';
 
 const UV = 'uv==0.13.9';
 
@@ -52,19 +52,22 @@ export async function ensurePython(names) {
     );
   });
   const uv = join(VENV, 'uv', 'bin', 'uv');
-  for (const name of names) {
-    const wanted = REQUIREMENTS[name];
-    await ensure(name, wanted, python, async dir => {
-      const args = ['pip', 'install', '--quiet', '--python', join(dir, 'bin', 'python'), ...wanted];
-      await step(
-        `Making .cache/venv/${name}`,
-        uv,
-        ['venv', '--quiet', '--no-project', '--python', python.path, dir],
-        `uv could not make ${dir}: see above.`,
-      );
-      await step(`Installing ${wanted.join(', ')}`, uv, args, `uv could not install ${name}: ${OFFLINE}`);
-    });
-  }
+  await allOf(names.map(name => ensureEnvironment(name, uv, python)));
+}
+
+async function ensureEnvironment(name, uv, python) {
+  const wanted = REQUIREMENTS[name];
+  await ensure(name, wanted, python, async dir => {
+    await step(
+      `Making .cache/venv/${name}`,
+      uv,
+      ['venv', '--quiet', '--no-project', '--python', python.path, dir],
+      `uv could not make ${dir}: see above.`,
+    );
+    const args = ['pip', 'install', '--quiet', '--python', join(dir, 'bin', 'python'), ...wanted];
+    const advice = `uv could not install ${name}: ${OFFLINE}`;
+    await step(`Installing ${wanted.join(', ')} in .cache/venv/${name}`, uv, args, advice);
+  });
 }
 
 /** The stamp is written last: an install that was cut short is made again. */
