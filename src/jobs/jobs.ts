@@ -35,6 +35,8 @@ export class KeptJobs implements Jobs {
   readonly #kept: Kept;
   /** Those on the disk that are to be looked at; null before it said which there are. */
   #others: readonly string[] | null = null;
+  /** Records on their way to the disk. */
+  readonly #saving = new Set<JobRecord>();
   #timer: NodeJS.Timeout | null = null;
   #stopping = false;
 
@@ -134,7 +136,9 @@ export class KeptJobs implements Jobs {
   async #save(entry: Entry): Promise<void> {
     const { records } = this.#options;
     const { record } = entry;
+    this.#saving.add(record);
     const result = entry.isSaved ? await records.replace(record) : await records.save(record);
+    this.#saving.delete(record);
     if (result === 'gone') this.#kept.drop(record.id);
     else if (entry.record === record) entry.isSaved = result === 'saved';
   }
@@ -187,6 +191,8 @@ export class KeptJobs implements Jobs {
 
   /** Saves what could not be saved, and heeds it where another process removed a job of ours, or took it for its own. */
   async #checkOwn(entry: Entry): Promise<void> {
+    // A second time it might bring back what somebody removed meanwhile.
+    if (this.#saving.has(entry.record)) return;
     if (!entry.isSaved) return await this.#save(entry);
     if (entry.record.end !== null) return;
     const { records } = this.#options;
