@@ -14,7 +14,7 @@ import { type Act, Trouble } from './trouble.ts';
 
 const SHAPE: Shape = { files: 3, bytes: 10 * 1024 };
 /** A beginning of 8 MiB and more is kept when the rest does not come. */
-const WITH_LARGE: Shape = { files: 2, bytes: 1024, large: 20 * 1024 * 1024 };
+const WITH_LARGE: Shape = { files: 2, bytes: 1024, large: 12 * 1024 * 1024 };
 const EVERY = /./;
 /** On the large file's way in. */
 const OF_LARGE = /partial/;

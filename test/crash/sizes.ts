@@ -26,7 +26,7 @@ const SHORT: Sizes = {
   sharedKills: 5,
   failEvery: 4,
   failLargeEvery: 5,
-  overloadSeconds: 12,
+  overloadSeconds: 8,
   publishes: 150,
   readers: 20,
   swaps: 200,
