@@ -137,8 +137,8 @@ export class KeptJobs implements Jobs {
     const { records } = this.#options;
     const { record } = entry;
     this.#saving.add(record);
-    const result = entry.isSaved ? await records.replace(record) : await records.save(record);
-    this.#saving.delete(record);
+    const saving = entry.isSaved ? records.replace(record) : records.save(record);
+    const result = await saving.finally(() => this.#saving.delete(record));
     if (result === 'gone') this.#kept.drop(record.id);
     else if (entry.record === record) entry.isSaved = result === 'saved';
   }

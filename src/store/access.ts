@@ -54,7 +54,9 @@ export function unusable(dir: string, cause: unknown): SidecarError {
   if (cause instanceof SidecarError) return cause;
   const { code, message, hint } = toSidecarError(cause);
   return new SidecarError(code, `The cache directory ${dir} does not work: ${message.replace(/\.$/, '')}.`, {
-    hint: hint ?? 'Make it writable for this user, or set SIDECAR_CACHE_DIR to a directory that is.',
+    hint:
+      hint ??
+      'Make it writable for this user, all that is in it too (where another user filled it: chown -R, or empty it), or set SIDECAR_CACHE_DIR to a directory that is.',
     cause,
   });
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { z } from 'zod';
-import { directory, run } from '../cli/support.ts';
+import { directory, run, start } from '../cli/support.ts';
 import { parseExposition } from '../support/exposition.ts';
 import { freePort } from '../support/free-port.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
@@ -41,6 +41,15 @@ async function sidecarWith(env: Readonly<Record<string, string>>): Promise<Runni
   return sidecar;
 }
 
+/** Pre-warming runs so far that ended like this. */
+async function ended(sidecar: RunningSidecar, status: string): Promise<number> {
+  const families = parseExposition(await (await fetch(`${sidecar.url}/metrics`)).text());
+  const series = families.get('mlflow_sidecar_prewarm_runs_total')?.series ?? [];
+  return series
+    .filter(({ labels }) => labels['status'] === status)
+    .reduce((sum, { value }) => sum + value, 0);
+}
+
 async function prewarmOf(sidecar: RunningSidecar) {
   const answer = await fetch(`${sidecar.url}/v1/status`);
   return StatusSchema.parse(await answer.json()).prewarm;
@@ -60,16 +69,59 @@ test('two hundred models of which none has changed cost one question each, and n
   });
   const isReady = async () => (await fetch(`${sidecar.url}/readyz`)).status;
   await vi.waitFor(async () => expect(await isReady()).toBe(200), { timeout: 20_000, interval: 100 });
-  // Between two times of the schedule, so that a whole one is counted.
-  await delay(4_000 - ((Date.now() + 2_000) % 4_000));
+  const runs = async () => await ended(sidecar, 'unchanged');
+  await vi.waitFor(async () => expect(await runs()).toBeGreaterThanOrEqual(200), {
+    timeout: 20_000,
+    interval: 100,
+  });
+  // Between two times of the schedule nothing is under way, so that what is asked until then and what ended until then is one.
+  const betweenTimes = async () => await delay(4_000 - ((Date.now() + 2_000) % 4_000));
+  await betweenTimes();
+  const before = await runs();
   mlflow.requests.length = 0;
-  await delay(4_000);
+  await betweenTimes();
   const counts = mlflow.counts('route');
-  expect(counts.get('registered-models/alias')).toBe(200);
-  expect([...counts.keys()].filter(route => route !== 'health' && route !== '/health')).toEqual([
-    'registered-models/alias',
-  ]);
-});
+  expect([...counts.keys()].filter(route => !route.endsWith('health'))).toEqual(['registered-models/alias']);
+  expect(counts.get('registered-models/alias')).toBe((await runs()) - before);
+  expect((await runs()) - before).toBeGreaterThanOrEqual(200);
+}, 60_000);
+
+test('a slow MLflow is waited for: it is asked eight questions at once, and its answers count', async () => {
+  const mlflow = await scripted();
+  const uris = Array.from({ length: 24 }, (_, i) => `models:/m${i}@champion`);
+  for (let i = 0; i < uris.length; i++) {
+    mlflow.addVersion({ name: `m${i}`, aliases: ['champion'], files: { MLmodel: `of ${i}` } });
+  }
+  const sidecar = await sidecarWith({
+    ...mlflow.env,
+    SIDECAR_MODELS: uris.join(','),
+    SIDECAR_PREWARM: '*/6 * * * * *',
+    SIDECAR_REFRESH_WAIT_S: '0.2',
+    SIDECAR_WARMUP_S: '20',
+  });
+  await vi.waitFor(async () => expect((await fetch(`${sidecar.url}/readyz`)).status).toBe(200), {
+    timeout: 20_000,
+  });
+  await mlflow.setFault('registry', { kind: 'delay', ms: 1_000 });
+  // A caller that does not wait so long: the registry is known to be slow from then on.
+  await fetch(`${sidecar.url}/v1/reload?model_uri=models:/m0@champion`, { method: 'POST' });
+  const before = await ended(sidecar, 'unchanged');
+  mlflow.requests.length = 0;
+  await vi.waitFor(
+    async () => expect((await ended(sidecar, 'unchanged')) - before).toBeGreaterThanOrEqual(24),
+    {
+      timeout: 25_000,
+      interval: 100,
+    },
+  );
+  const asked = mlflow.requests
+    .filter(({ route }) => route === 'registered-models/alias')
+    .map(({ at }) => at);
+  // Each is answered a second after it came.
+  const atOnce = asked.map(at => asked.filter(other => other <= at && other > at - 950).length);
+  expect(Math.max(...atOnce)).toBeLessThanOrEqual(8);
+  expect(await ended(sidecar, 'stale')).toBe(0);
+}, 60_000);
 
 test('what is promoted comes by the schedule alone, and status, log and metrics tell of it', async () => {
   const mlflow = await scripted();
@@ -94,17 +146,28 @@ test('what is promoted comes by the schedule alone, and status, log and metrics 
     /"event":"prewarm_finished".*By schedule: Loaded models:\/topic\/Production \(version 2\)/,
   );
   expect(sidecar.logs()).not.toMatch(/"event":"reload_finished"/);
+  expect(await ended(sidecar, 'loaded')).toBe(2);
   const families = parseExposition(await (await fetch(`${sidecar.url}/metrics`)).text());
-  const loaded = families
-    .get('mlflow_sidecar_prewarm_runs_total')
-    ?.series.find(({ labels }) => labels['reason'] === 'schedule' && labels['status'] === 'loaded');
-  expect(loaded?.value).toBe(2);
+  expect(families.get('mlflow_sidecar_reloads_total')?.series.filter(({ value }) => value > 0)).toEqual([]);
   expect(families.get('mlflow_sidecar_prewarm_next_run_timestamp_seconds')?.series).toHaveLength(2);
   expect(families.get('mlflow_sidecar_prewarm_last_run_timestamp_seconds')?.series).toHaveLength(1);
   const { stdout } = await run(['status', '--url', sidecar.url], {});
   expect(stdout).toMatch(
     /Pre-warmed:\n {2}models:\/topic\/Production: (loaded|unchanged) \d s ago; next in \d s\n {2}models:\/other\/Production: not yet; next in/,
   );
+});
+
+test('a probe finds the port in the file, and needs no token', async () => {
+  const port = await freePort();
+  const config = join(directory(), 'sidecar.yaml');
+  await writeFile(config, `port: ${port}\n`);
+  const env = { MLFLOW_TRACKING_URI: 'http://127.0.0.1:9', SIDECAR_CONFIG: config };
+  const child = start(['serve'], { ...env, SIDECAR_CACHE_DIR: directory() });
+  await child.stdoutWith(/"url":"/);
+  const { code, stdout } = await run(['status', '--live'], { ...env, SIDECAR_TOKEN_FILE: '/nowhere' });
+  expect({ code, stdout }).toEqual({ code: 0, stdout: `http://127.0.0.1:${port}/healthz is well\n` });
+  child.child.kill('SIGTERM');
+  await child.ended;
 });
 
 test('readiness waits for the warm-up, for an MLflow that starts later, and not for ever', async () => {
