@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ERROR_CODES } from '../../src/domain/errors.ts';
+import { StatusSchema } from '../../src/http/schemas.ts';
 import { ROOT } from './markdown.ts';
 import { METRICS, TABLES } from './tables.ts';
 
@@ -42,15 +43,15 @@ test('every code is explained, each once, and none besides', async () => {
   }
 });
 
-test('every metric that is spoken of exists', async () => {
-  const existing = new Set(
-    METRICS.flatMap(({ name, type }) =>
-      type === 'histogram' ? ['bucket', 'sum', 'count'].map(part => `${name}_${part}`).concat(name) : [name],
-    ),
+test('the fields of a pre-warmed model are those that an answer has', async () => {
+  const table = (await between('prewarm', 'api.md')) ?? '';
+  const { element } = StatusSchema.shape.prewarm;
+  expect([...table.matchAll(/^\| `(\w+)` \|/gm)].map(([, field]) => field)).toEqual(
+    Object.keys(element.shape),
   );
-  const named = (await read('metrics.md')).match(/\bmlflow_sidecar_\w+/g) ?? [];
-  expect(named.length).toBeGreaterThan(existing.size / 2);
-  expect(named.filter(name => !existing.has(name))).toEqual([]);
+  const [row] = /^\| `last_run` \|.*$/m.exec(table) ?? [];
+  const fields = Object.keys(element.shape.last_run.unwrap().shape);
+  expect(fields.filter(field => row?.includes(`\`${field}\``) !== true)).toEqual([]);
 });
 
 test('the meanings of metrics fit into a cell of the table', () => {
