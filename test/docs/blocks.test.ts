@@ -26,6 +26,18 @@ test('there are blocks of every kind, in every document for users', () => {
   expect(languages.length).toBeGreaterThan(30);
 });
 
+const CONTAINER = `export SIDECAR_TOKEN=$(openssl rand -hex 32)
+docker run --name models --env SIDECAR_HOST=0.0.0.0 --env SIDECAR_TOKEN --env 'SIDECAR_ALLOW=models:/*' \\
+  --env SIDECAR_ALLOWED_HOSTS=models --env MLFLOW_TRACKING_URI=http://mlflow:5000 mlflow-sidecar:0.1.0`;
+
+test('a call goes to what the blocks of its section have started, with what they have set', async () => {
+  const call = 'curl -H "Authorization: Bearer $SIDECAR_TOKEN" models:5080/v1/models';
+  const text = `# A\n\`\`\`sh\n${CONTAINER}\n\`\`\`\n\`\`\`sh\n${call}\n\`\`\`\n## B\n\`\`\`sh\n${call}\n\`\`\`\n`;
+  const document = readDocument('README.md', text);
+  const faults = document.blocks.map(block => checkBlock(block, { stand, document }));
+  expect(await Promise.all(faults)).toEqual([[], [], [expect.stringContaining('names SIDECAR_TOKEN')]]);
+});
+
 describe('the check refuses', () => {
   const cases: readonly [string, string, string, RegExp][] = [
     ['a kind that it does not know', 'ruby', 'x = 1', /"ruby" is not known/],
@@ -42,6 +54,63 @@ describe('the check refuses', () => {
     ],
     ['a route that there is not', 'sh', 'curl localhost:5080/v1/modles', /answered 404/],
     ['a field that there is not', 'sh', 'curl localhost:5080/v1/reload -d model=x', /unknown field/],
+    [
+      'a model that is not there',
+      'sh',
+      "curl -X POST 'localhost:5080/v1/models/topic-classification/reload?alias=champio'",
+      /gives no model: .*champio/,
+    ],
+    [
+      'one of several that is not there',
+      'sh',
+      'curl localhost:5080/v1/reload -d model_uris=models:/topic-classification/1,models:/nobody/1',
+      /gives no model: .*nobody/,
+    ],
+    [
+      'a model that is not there, in a report',
+      'sh',
+      "curl -H 'Accept: text/plain' localhost:5080/v1/reload -d model_uri=models:/nobody/1",
+      /gives no model: .*nobody/s,
+    ],
+    [
+      'a model that is not there, of our own command',
+      'sh',
+      'mlflow-sidecar reload models:/nobody/1',
+      /nobody/,
+    ],
+    [
+      'a call without the token of the container',
+      'sh',
+      `${CONTAINER}\ncurl localhost:5080/v1/models`,
+      /answered 401/,
+    ],
+    [
+      'a token that no shell puts in',
+      'sh',
+      `${CONTAINER}\ncurl -H 'Authorization: Bearer $SIDECAR_TOKEN' localhost:5080/v1/models`,
+      /between single quotes/,
+    ],
+    ['a variable that is not set', 'sh', 'curl "localhost:5080/v1/models?x=$NOBODY"', /names NOBODY/],
+    [
+      'a name that the container does not go by',
+      'sh',
+      `${CONTAINER}\ncurl -H "Authorization: Bearer $SIDECAR_TOKEN" sidecar:5080/v1/models`,
+      /asks sidecar:5080/,
+    ],
+    [
+      'a container’s name that it is not told',
+      'sh',
+      `${CONTAINER.replace('SIDECAR_ALLOWED_HOSTS=models', 'SIDECAR_ALLOWED_HOSTS=other')}
+curl -H "Authorization: Bearer $SIDECAR_TOKEN" models:5080/v1/models`,
+      /answered 403.*forbidden_host/,
+    ],
+    [
+      'a chart that would answer on this machine',
+      'sh',
+      `helm install x helm/mlflow-sidecar --set mlflow.trackingUri=http://mlflow:5000 --set 'models[0]=models:/a/1'
+curl localhost:5080/v1/models`,
+      /installed is elsewhere/,
+    ],
     ['a method that does not fit', 'sh', 'curl localhost:5080/v1/reload', /answered 405/],
     ['a variable that nobody reads', 'sh', 'export SIDECAR_PROT=1', /nobody reads SIDECAR_PROT/],
     ['a script that there is not', 'sh', 'npm run chaso', /no script chaso/],

@@ -10,6 +10,7 @@ import { OPTION_SPECS } from '../../src/config/table.ts';
 import { JobSchema } from '../../src/http/schemas.ts';
 import { checkCommand } from './commands.ts';
 import { type Block, type Document, ROOT } from './markdown.ts';
+import { after, sessionBefore } from './session.ts';
 import { commandsOf } from './shell.ts';
 import type { Stand } from './stand.ts';
 
@@ -58,17 +59,16 @@ export async function checkBlock(block: Block, scene: Scene): Promise<readonly s
 }
 
 async function checkShell(block: Block, { stand, document }: Scene): Promise<readonly string[]> {
-  const exported: Record<string, string> = {};
+  let session = sessionBefore(block, document);
   const faults: string[] = [];
   await placeConfiguration(document, stand);
   for (const command of commandsOf(block.text)) {
     const where = `line ${block.line + command.line}: ${command.text}: `;
     const unknown = await unknownVariables(command.env.map(([name]) => name));
-    const fault = await checkCommand(command, { stand, document, env: exported });
+    const fault = await checkCommand(command, { stand, document, ...session });
     faults.push(...unknown.map(name => `${where}nobody reads ${name}`));
     if (fault !== null) faults.push(where + fault);
-    if (command.words.length > 0) continue;
-    for (const [name, value] of command.env) exported[name] = value.replaceAll(/\$\([^()]*\)/g, 'output');
+    session = after(session, command);
   }
   return faults;
 }

@@ -5,6 +5,7 @@ import { packageVersion } from '../../src/config/version.ts';
 import { checkDocker, checkHelm } from './containers.ts';
 import { checkCurl } from './curl.ts';
 import { ROOT } from './markdown.ts';
+import { outcomeFault } from './outcomes.ts';
 import type { Scene } from './scene.ts';
 import type { Command } from './shell.ts';
 
@@ -62,7 +63,8 @@ async function checkOurs({ words, env }: Command, { stand, env: exported }: Scen
     ...cache,
     ...own,
   });
-  return code === 0 ? null : `ends with ${code}: ${output}`;
+  if (code !== 0) return `ends with ${code}: ${output}`;
+  return subcommand === 'reload' ? outcomeFault(output) : null;
 }
 
 function checkNpm({ words: [, subcommand = '', ...args] }: Command): string | null {

@@ -36,11 +36,33 @@ function checkBuild(args: readonly string[]): string | null {
   return existsSync(join(ROOT, 'Dockerfile')) ? null : 'there is no Dockerfile';
 }
 
-/** Takes what the container is given, and has the program check it as a configuration. */
+/** Has the program check what the container is given, as a configuration. */
 async function checkRun(args: readonly string[], { stand, env }: Scene): Promise<string | null> {
+  const { given, image, rest, fault } = containerOf(args, env);
+  if (fault !== null) return fault;
+  if (image !== IMAGE) return `starts ${image}, which is not ${IMAGE}`;
+  const { code, output } = await stand.run(['serve', '--check', ...rest], given);
+  return code === 0 ? null : output;
+}
+
+interface Container {
+  readonly name: string | null;
+  readonly image: string | null;
+  /** Its environment. */
+  readonly given: Readonly<Record<string, string>>;
+  /** What follows the image. */
+  readonly rest: readonly string[];
+  /** What is wrong with it; null where nothing is. */
+  readonly fault: string | null;
+}
+
+/** What `docker run` would start with these arguments. */
+export function containerOf(args: readonly string[], env: Readonly<Record<string, string>>): Container {
   const given: Record<string, string> = {};
+  const faults: string[] = [];
   const rest = args.values();
   let image: string | null = null;
+  let container: string | null = null;
   for (const word of rest) {
     if (!word.startsWith('-')) {
       image = word;
@@ -51,14 +73,13 @@ async function checkRun(args: readonly string[], { stand, env }: Scene): Promise
     const [name = '', ...values] = value.split('=');
     if (word === '--env') given[name] = values.length === 0 ? (env[name] ?? '') : values.join('=');
     else if (word === '--volume') {
-      if (value.split(':')[1] !== CACHE) return `mounts ${value}, and the cache is ${CACHE}`;
+      if (value.split(':')[1] !== CACHE) faults.push(`mounts ${value}, and the cache is ${CACHE}`);
     } else if (word === '--publish') {
-      if (!/^127\.0\.0\.1:(\d+):5080$/.test(value)) return `publishes ${value}`;
-    } else if (word !== '--name') return `has a flag that is not known here: ${word}`;
+      if (value !== '127.0.0.1:5080:5080') faults.push(`publishes ${value}`);
+    } else if (word === '--name') container = value;
+    else faults.push(`has a flag that is not known here: ${word}`);
   }
-  if (image !== IMAGE) return `starts ${image}, which is not ${IMAGE}`;
-  const { code, output } = await stand.run(['serve', '--check', ...rest], given);
-  return code === 0 ? null : output;
+  return { name: container, image, given, rest: [...rest], fault: faults[0] ?? null };
 }
 
 async function checkCompose(

@@ -1,23 +1,60 @@
+import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { dirname, join } from 'node:path';
+import { text as readText } from 'node:stream/consumers';
 import { ROOT } from './markdown.ts';
-import type { Scene } from './scene.ts';
+import { outcomeFault } from './outcomes.ts';
+import type { Scene, Server } from './scene.ts';
 import type { Command } from './shell.ts';
 
 interface Call {
   readonly url: URL;
-  readonly init: RequestInit & { readonly headers: Record<string, string> };
+  readonly init: {
+    readonly method: string;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly body?: string;
+  };
 }
 
-/** Sends what the line would send, to the sidecar of the stand, and asks for a success. */
-export async function checkCurl({ words }: Command, { stand, document }: Scene): Promise<string | null> {
-  const call = callOf(words.slice(1));
+/** Sends what the line would send, to the sidecar that would answer it, and asks for a success. */
+export async function checkCurl({ text, words }: Command, scene: Scene): Promise<string | null> {
+  const { document, env, server } = scene;
+  if (/'[^']*\$\w/.test(text.replaceAll(/"(?:\\.|[^"\\])*"/g, '')))
+    return 'names a variable between single quotes, where a shell leaves it as it is';
+  const unset = words.flatMap(word => variablesOf(word)).filter(name => env[name] === undefined);
+  if (unset.length > 0) return `names ${unset.join(', ')}, which the section does not set`;
+  const call = callOf(words.slice(1).map(word => word.replaceAll(VARIABLE, (_, name) => env[name] ?? '')));
   if (typeof call === 'string') return call;
   if (call.url.port === '8000') return checkExample(call.url, dirname(document.path));
-  if (call.url.host !== 'localhost:5080') return `asks ${call.url.host}, where nothing of ours is`;
-  const answer = await fetch(new URL(call.url.pathname + call.url.search, stand.url), call.init);
-  const text = await answer.text();
-  return answer.ok ? null : `is answered ${answer.status}: ${text}`;
+  if (server.kind === 'cluster')
+    return `asks ${call.url.host}, and what the section has installed is elsewhere`;
+  if (!hostsOf(server).includes(call.url.host)) return `asks ${call.url.host}, where nothing of ours is`;
+  return send(call, scene);
+}
+
+const VARIABLE = /\$(\w+)/g;
+
+function variablesOf(word: string): readonly string[] {
+  return [...word.matchAll(VARIABLE)].map(([, name = '']) => name);
+}
+
+function hostsOf(server: Server): readonly string[] {
+  const isNamed = server.kind === 'started' && server.name !== null;
+  return ['localhost:5080', ...(isNamed ? [`${server.name}:5080`] : [])];
+}
+
+async function send({ url, init }: Call, { stand, server }: Scene): Promise<string | null> {
+  const base = server.kind === 'started' ? await stand.start(server.env) : stand.url;
+  // Where it listens on every address, that is what it names.
+  const target = new URL(url.pathname + url.search, base.replace('0.0.0.0', '127.0.0.1'));
+  // Not `fetch`, which names the host that it connects to.
+  const asked = request(target, { method: init.method, headers: { ...init.headers, host: url.host } });
+  const answered: Promise<IncomingMessage[]> = once(asked.end(init.body), 'response');
+  const [answer] = await answered;
+  const text = answer === undefined ? '' : await readText(answer);
+  const status = answer?.statusCode ?? 0;
+  return status >= 200 && status < 300 ? outcomeFault(text) : `is answered ${status}: ${text}`;
 }
 
 function callOf(words: readonly string[]): Call | string {

@@ -13,7 +13,7 @@ const ELSEWHERE = [
 ];
 /** Of this machine, or names that examples give to servers. */
 const OF_EXAMPLES =
-  /^https?:\/\/(localhost|127\.0\.0\.1|0\.0\.0\.0|10\.0\.0\.1|mlflow|sidecar|host)(?![\w.-])/;
+  /^https?:\/\/(localhost|127\.0\.0\.1|0\.0\.0\.0|10\.0\.0\.1|mlflow|sidecar|mlflow-sidecar|host)(?![\w.-])/;
 
 const all = await documents();
 const byPath = new Map(all.map(document => [document.path, document]));

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text as readText } from 'node:stream/consumers';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
-import { startSidecar } from '../support/sidecar.ts';
+import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { ROOT } from './markdown.ts';
 
 const MAIN = join(ROOT, 'dist', 'main.js');
@@ -29,6 +29,8 @@ export interface Stand {
   readonly idleCache: string;
   /** For what commands write. */
   readonly dir: string;
+  /** The address of a sidecar with this environment, but before the stand's MLflow. It runs until the stand is closed. */
+  readonly start: (env: Env) => Promise<string>;
   /** Runs the built program with this environment and no other. */
   readonly run: (args: readonly string[], env: Env) => Promise<Ended>;
   readonly close: () => Promise<void>;
@@ -44,16 +46,25 @@ export async function openStand(): Promise<Stand> {
   const env = { ...mlflow.env, SIDECAR_URL: sidecar.url, SIDECAR_CACHE_DIR: sidecar.cacheDir };
   const run = (args: readonly string[], given: Env) => runMain(args, given, dir);
   const idleCache = join(dir, 'idle');
+  const started = new Map<string, Promise<RunningSidecar>>();
+  const start = async (given: Env) => {
+    const key = JSON.stringify(given);
+    // The machine's own: a free port, and a cache that it may write to.
+    const { SIDECAR_PORT: _, SIDECAR_CACHE_DIR: __, ...others } = { ...given, ...mlflow.env };
+    const running = started.get(key) ?? startSidecar(others);
+    started.set(key, running);
+    return (await running).url;
+  };
   await run(['fetch', 'models:/topic-classification/1', '--to', join(dir, 'idle-model')], {
     ...mlflow.env,
     SIDECAR_CACHE_DIR: idleCache,
   });
   const close = async () => {
-    await sidecar.stop();
+    for (const running of [sidecar, ...started.values()]) await (await running).stop();
     await mlflow.close();
     await rm(dir, { recursive: true, force: true });
   };
-  return { mlflowUrl: mlflow.artifactsUrl, url: sidecar.url, env, idleCache, dir, run, close };
+  return { mlflowUrl: mlflow.artifactsUrl, url: sidecar.url, env, idleCache, dir, start, run, close };
 }
 
 async function runMain(args: readonly string[], env: Env, dir: string): Promise<Ended> {
