@@ -26,6 +26,7 @@ test('there are blocks of every kind, in every document for users', () => {
   expect(languages.length).toBeGreaterThan(30);
 });
 
+const alert = (expression: string) => `- alert: X\n  expr: '${expression}'`;
 const CONTAINER = `export SIDECAR_TOKEN=$(openssl rand -hex 32)
 docker run --name models --env SIDECAR_HOST=0.0.0.0 --env SIDECAR_TOKEN --env 'SIDECAR_ALLOW=models:/*' \\
   --env SIDECAR_ALLOWED_HOSTS=models --env MLFLOW_TRACKING_URI=http://mlflow:5000 mlflow-sidecar:0.1.0`;
@@ -130,6 +131,60 @@ curl localhost:5080/v1/models`,
     ['Python that does not compile', 'python', 'def', /SyntaxError/],
     ['a name that the helper has not', 'python', 'from mlflow_sidecar import modle_path', /AttributeError/],
     [
+      'an argument that the helper does not take',
+      'python',
+      'x = model_path("models:/a/1", deadline=3)',
+      /model_path\(\): .*deadline/,
+    ],
+    [
+      'a call of the helper without its model',
+      'python',
+      'mlflow_sidecar.watch(print)',
+      /watch\(\): .*callback/,
+    ],
+    [
+      'an endpoint that there is not',
+      'python',
+      'HttpOperator(endpoint="v1/relaod")',
+      /\/v1\/relaod is no route/,
+    ],
+    [
+      'an endpoint of another method',
+      'python',
+      'HttpSensor(endpoint="v1/reload")',
+      /GET \/v1\/reload takes POST/,
+    ],
+    [
+      'an alert on a metric that there is not',
+      'yaml',
+      alert('mlflow_sidecar_up == 0'),
+      /mlflow_sidecar_up is no metric/,
+    ],
+    [
+      'an alert by a label that the metric has not',
+      'yaml',
+      alert('sum by (host) (mlflow_sidecar_reloads_total{state="open"}) > 0'),
+      /no metric here has host.*mlflow_sidecar_reloads_total has no state/s,
+    ],
+    [
+      'an alert on a value that never comes',
+      'yaml',
+      alert('mlflow_sidecar_reloads_total{status=~"failed|mising",code="circuit_opened"} > 0'),
+      /status is never mising.*code is never circuit_opened/s,
+    ],
+    [
+      'an alert that is no expression',
+      'yaml',
+      alert('sum(increase(mlflow_sidecar_runs_total[15m]) > 0'),
+      /lacks a \)/,
+    ],
+    [
+      'an alert that closes what is not open',
+      'yaml',
+      alert('increase(mlflow_sidecar_runs_total[15m)] > 0'),
+      /has a \) too many/,
+    ],
+    [
       'an option that the file does not take',
       'yaml',
       'mlflow_tracking_uri: http://mlflow:5000\nprot: 1',
@@ -138,6 +193,18 @@ curl localhost:5080/v1/models`,
     ['YAML that is neither a configuration nor alerts', 'yaml', 'a: 1', /expected array/],
     ['an answer that is none', 'json', '{"job_id": 1}', /job_id: /],
     ['a unit that does not start', 'ini', '[Service]\nExecStart=/x serve', /MLFLOW_TRACKING_URI/],
+    [
+      'a setting that systemd does not know',
+      'ini',
+      '[Service]\nExecStrat=/x serve',
+      /ExecStrat.*is no setting of \[Service\]/,
+    ],
+    [
+      'a setting in another section',
+      'ini',
+      '[Unit]\nRestart=always',
+      /Restart=always: is no setting of \[Unit\]/,
+    ],
     [
       'a tree that is another',
       'tree',

@@ -1,8 +1,6 @@
-import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { keyOf } from '../../src/config/spec.ts';
@@ -10,23 +8,12 @@ import { OPTION_SPECS } from '../../src/config/table.ts';
 import { JobSchema } from '../../src/http/schemas.ts';
 import { checkCommand } from './commands.ts';
 import { type Block, type Document, ROOT } from './markdown.ts';
+import { expressionFaults } from './promql.ts';
+import { pythonFaults } from './python.ts';
 import { after, sessionBefore } from './session.ts';
 import { commandsOf } from './shell.ts';
 import type { Stand } from './stand.ts';
-
-const execute = promisify(execFile);
-const PYTHON = join(ROOT, '.cache', 'venv', 'python-checks', 'bin', 'python');
-/** Compiles, and looks whether what is imported of the helper is there. */
-const COMPILE = `
-import ast, sys
-sys.path.insert(0, "clients/python")
-import mlflow_sidecar
-tree = ast.parse(sys.argv[1])
-for node in ast.walk(tree):
-    if isinstance(node, ast.ImportFrom) and node.module == "mlflow_sidecar":
-        for alias in node.names:
-            getattr(mlflow_sidecar, alias.name)
-`;
+import { readUnit } from './unit.ts';
 
 interface Scene {
   readonly stand: Stand;
@@ -95,14 +82,15 @@ async function unknownVariables(names: readonly string[]): Promise<readonly stri
 }
 
 async function checkPython({ text }: Block): Promise<readonly string[]> {
-  await execute(PYTHON, ['-c', COMPILE, text], { cwd: ROOT });
-  return [];
+  return (await pythonFaults([text])).flat();
 }
 
 const AlertsSchema = z.array(
   z.strictObject({
     alert: z.string().regex(/^\w+$/),
-    expr: z.string(),
+    expr: z.string().superRefine((expression, { addIssue }) => {
+      for (const message of expressionFaults(expression)) addIssue({ code: 'custom', message });
+    }),
     for: z
       .string()
       .regex(/^\d+[smhd]$/)
@@ -138,11 +126,8 @@ async function writeConfiguration(text: string, { dir }: Stand): Promise<string>
 
 /** A unit of systemd that starts the sidecar with variables. */
 async function checkUnit({ text }: Block, { stand }: Scene): Promise<readonly string[]> {
-  const settings = text.split('\n').filter(line => line !== '' && !/^\[\w+\]$/.test(line));
-  const strange = settings.filter(line => !/^[A-Z]\w+=\S/.test(line));
-  if (strange.length > 0) return strange.map(line => `${line}: is no setting`);
-  const valuesOf = (key: string) =>
-    settings.filter(line => line.startsWith(`${key}=`)).map(line => line.slice(key.length + 1));
+  const { valuesOf, faults } = readUnit(text);
+  if (faults.length > 0) return faults;
   const env = Object.fromEntries(
     valuesOf('Environment').map(pair => [pair.replace(/=.*/, ''), pair.replace(/^[^=]*=/, '')]),
   );
