@@ -114,6 +114,12 @@ curl localhost:5080/v1/models`,
     ],
     ['a method that does not fit', 'sh', 'curl localhost:5080/v1/reload', /answered 405/],
     ['a variable that nobody reads', 'sh', 'export SIDECAR_PROT=1', /nobody reads SIDECAR_PROT/],
+    [
+      'a value that is none',
+      'sh',
+      'export SIDECAR_PREWARM="*/5 * * *"',
+      /SIDECAR_PREWARM=\*\/5 \* \* \* is no schedule/,
+    ],
     ['a script that there is not', 'sh', 'npm run chaso', /no script chaso/],
     ['a run that there is not', 'sh', 'npm run chaos -- nothing', /has no nothing/],
     [

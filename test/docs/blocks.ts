@@ -8,9 +8,10 @@ import { OPTION_SPECS } from '../../src/config/table.ts';
 import { JobSchema } from '../../src/http/schemas.ts';
 import { checkCommand } from './commands.ts';
 import { type Block, type Document, ROOT } from './markdown.ts';
+import { optionFault } from './names.ts';
 import { expressionFaults } from './promql.ts';
 import { pythonFaults } from './python.ts';
-import { after, sessionBefore } from './session.ts';
+import { after, sessionBefore, withOutputs } from './session.ts';
 import { commandsOf } from './shell.ts';
 import type { Stand } from './stand.ts';
 import { readUnit } from './unit.ts';
@@ -53,7 +54,9 @@ async function checkShell(block: Block, { stand, document }: Scene): Promise<rea
     const where = `line ${block.line + command.line}: ${command.text}: `;
     const unknown = await unknownVariables(command.env.map(([name]) => name));
     const fault = await checkCommand(command, { stand, document, ...session });
+    const values = command.env.map(([name, value]) => optionFault(name, withOutputs(value)));
     faults.push(...unknown.map(name => `${where}nobody reads ${name}`));
+    faults.push(...values.flatMap(wrong => (wrong === null ? [] : where + wrong)));
     if (fault !== null) faults.push(where + fault);
     session = after(session, command);
   }
@@ -88,8 +91,8 @@ async function checkPython({ text }: Block): Promise<readonly string[]> {
 const AlertsSchema = z.array(
   z.strictObject({
     alert: z.string().regex(/^\w+$/),
-    expr: z.string().superRefine((expression, { addIssue }) => {
-      for (const message of expressionFaults(expression)) addIssue({ code: 'custom', message });
+    expr: z.string().superRefine((expression, context) => {
+      for (const message of expressionFaults(expression)) context.addIssue({ code: 'custom', message });
     }),
     for: z
       .string()

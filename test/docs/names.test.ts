@@ -7,7 +7,11 @@ import { flagOf, keyOf } from '../../src/config/spec.ts';
 import { OPTION_SPECS } from '../../src/config/table.ts';
 import { SCRIPTS } from './commands.ts';
 import { codeOf, documents, ROOT } from './markdown.ts';
-import { ROUTES } from './tables.ts';
+import { rowFaults, valueFaults } from './names.ts';
+import { SERIES } from './promql.ts';
+import { pythonFaults } from './python.ts';
+import { routeFault } from './routes.ts';
+import { WORDS } from './words.ts';
 
 const COMMANDS = ['serve', 'fetch', 'reload', 'status', 'verify', 'gc'];
 /** Read by clients: the Python helper and the commands, MLflow's own. */
@@ -94,18 +98,76 @@ test('every script of npm that a text names exists', () => {
   expect(named.filter(({ script }) => !Object.hasOwn(SCRIPTS, script))).toEqual([]);
 });
 
-test('every route that a text names exists', () => {
-  const patterns = ROUTES.map(
-    ({ method, path }) => new RegExp(`^${method} ${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
+test('every flag in a row about a command is one of that command', () => {
+  const rows = all.flatMap(({ path, prose }) =>
+    prose.flatMap((line, at) => rowFaults(line, flags).map(fault => `${path}:${at + 1}: ${fault}`)),
   );
-  const named = spans().flatMap(({ where, code }) => {
-    const [route] = /^(?:GET|POST|DELETE) \/(?:v1\/|metrics|healthz|readyz|openapi)[^\s?]*/.exec(code) ?? [];
-    return route === undefined ? [] : { where, route };
-  });
-  expect(named.length).toBeGreaterThan(20);
-  // What only MLflow's clients send, and is refused by name.
-  const known = [...patterns, /^POST \/v1\/traces$/];
-  expect(named.filter(({ route }) => !known.some(pattern => pattern.test(route)))).toEqual([]);
+  expect(rows).toEqual([]);
+  expect(rowFaults('| `gc [--dry-run]` | removes; `--cache-dir`, `--deadline` |', flags)).toEqual([
+    'gc takes no --deadline',
+  ]);
+});
+
+test('every value that a text gives to an option is one', () => {
+  const faults = spans().flatMap(({ where, code }) => valueFaults(code).map(fault => `${where}: ${fault}`));
+  expect(faults).toEqual([]);
+  expect(valueFaults('SIDECAR_PREWARM="*/5 * * *"')).toEqual([
+    expect.stringContaining('SIDECAR_PREWARM=*/5 * * * is no schedule'),
+  ]);
+  expect(valueFaults('SIDECAR_PROXY=all, MLFLOW_HTTP_REQUEST_MAX_RETRIES=1')).toHaveLength(1);
+});
+
+test('every route that a text names exists', () => {
+  const named = spans().flatMap(({ where, code }) =>
+    /^(?:[A-Z]+ )?\/\S*$/.test(code) ? [{ where, fault: routeFault(code) }] : [],
+  );
+  const endpoints = [...texts].flatMap(([path, text]) =>
+    [...text.matchAll(/endpoint="([^"{]+)"/g)].map(([, endpoint]) => ({
+      where: path,
+      fault: routeFault(`/${endpoint}`),
+    })),
+  );
+  expect(named.length).toBeGreaterThan(50);
+  expect(endpoints.length).toBeGreaterThan(3);
+  expect([...named, ...endpoints].filter(({ fault }) => fault !== null)).toEqual([]);
+  expect(
+    ['/healtz', '/v1/modles', 'DELETE /v1/models', '/metrics/x', '/v1/models/a/reload'].map(routeFault),
+  ).toEqual([
+    '/healtz is no route',
+    '/v1/modles is no route',
+    'DELETE /v1/models takes GET alone',
+    '/metrics/x is no route',
+    null,
+  ]);
+});
+
+test('every metric that a text names exists', () => {
+  const faults = [...texts].flatMap(([path, text]) => metricFaults(text).map(name => `${path}: ${name}`));
+  expect(faults).toEqual([]);
+  expect(metricFaults('mlflow_sidecar_reloads and mlflow_sidecar_reloads_total')).toEqual([
+    'mlflow_sidecar_reloads',
+  ]);
+});
+
+function metricFaults(text: string): readonly string[] {
+  return (text.match(/\bmlflow_sidecar_\w+/g) ?? []).filter(name => !SERIES.has(name));
+}
+
+test('every call of the helper that a text shows can be made', async () => {
+  const calls = spans().filter(({ code }) => /^(?:model_path|reload|watch)\(/.test(code));
+  expect(calls.length).toBeGreaterThan(2);
+  const faults = await pythonFaults(calls.map(({ code }) => code.replace(', …)', ')')));
+  expect(calls.map(({ where }, at) => ({ where, faults: faults[at] }))).toEqual(
+    calls.map(({ where }) => ({ where, faults: [] })),
+  );
+  expect(await pythonFaults(['reload(uri, deadline=3)'])).toEqual([[expect.stringContaining('deadline')]]);
+});
+
+test('every word with underscores that a text names is one of ours, or known to be another program’s', () => {
+  const words = spans().filter(({ code }) => /^[a-z][a-z\d]*(?:_[a-z\d]+)+$/.test(code));
+  expect(words.length).toBeGreaterThan(200);
+  expect(words.filter(({ code }) => !WORDS.has(code))).toEqual([]);
+  expect(['prewarm_finish', 'blob_broken', 'deadline_ms'].filter(word => WORDS.has(word))).toEqual([]);
 });
 
 test('every option can be found in the texts by each of its names', () => {

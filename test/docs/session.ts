@@ -16,8 +16,8 @@ export function sessionBefore(block: Block, { blocks, prose }: Document): Sessio
 /** What is after a command that succeeded. */
 export function after(session: Session, { words, env }: Command): Session {
   const [program, subcommand] = words;
-  const own = Object.fromEntries(env);
-  if (program === undefined) return { ...session, env: { ...session.env, ...outputsOf(own) } };
+  const own = Object.fromEntries(env.map(([name, value]) => [name, withOutputs(value)]));
+  if (program === undefined) return { ...session, env: { ...session.env, ...own } };
   if (program === 'docker' && subcommand === 'run') {
     const { name, given } = containerOf(words.slice(2), session.env);
     return { ...session, server: { kind: 'started', env: given, name } };
@@ -27,8 +27,7 @@ export function after(session: Session, { words, env }: Command): Session {
   return program === 'helm' ? { ...session, server: { kind: 'cluster' } } : session;
 }
 
-function outputsOf(env: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
-  return Object.fromEntries(
-    Object.entries(env).map(([name, value]) => [name, value.replaceAll(/\$\([^()]*\)/g, 'output')]),
-  );
+/** Where the output of a command stands in a value, there is a word. */
+export function withOutputs(value: string): string {
+  return value.replaceAll(/\$\([^()]*\)/g, 'output');
 }

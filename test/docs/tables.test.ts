@@ -1,9 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { z } from 'zod';
 import { ERROR_CODES } from '../../src/domain/errors.ts';
 import { StatusSchema } from '../../src/http/schemas.ts';
 import { ROOT } from './markdown.ts';
+import { expressionFaults } from './promql.ts';
 import { METRICS, TABLES } from './tables.ts';
 
 /** Where each table stands. */
@@ -56,4 +59,14 @@ test('the fields of a pre-warmed model are those that an answer has', async () =
 
 test('the meanings of metrics fit into a cell of the table', () => {
   expect(METRICS.filter(({ help }) => /[|\n\\]/.test(help))).toEqual([]);
+});
+
+test('the alerts that the chart brings are on metrics, labels and values that there are', async () => {
+  const AlertsSchema = z.array(z.looseObject({ alert: z.string(), expr: z.string() }));
+  const file = await readFile(join(ROOT, 'helm/mlflow-sidecar/alerts.yaml'), 'utf8');
+  const alerts = AlertsSchema.parse(parse(file));
+  expect(alerts.length).toBeGreaterThan(3);
+  expect(
+    alerts.flatMap(({ alert, expr }) => expressionFaults(expr).map(fault => `${alert}: ${fault}`)),
+  ).toEqual([]);
 });

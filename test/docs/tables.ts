@@ -44,6 +44,19 @@ export const ROUTES = Object.entries(openApi.paths).flatMap(([path, operations])
   })),
 );
 
+/** Every field of a request or an answer, and every parameter. */
+export const FIELDS = namesIn(openApi);
+
+/** The keys of all `properties`, and the names of all `parameters`, however deep. */
+function namesIn(value: unknown): readonly string[] {
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.entries(value).flatMap(([key, inner]: [string, unknown]) => [
+    ...(key === 'properties' ? Object.keys(Object(inner)) : []),
+    ...(key === 'name' && typeof inner === 'string' ? [inner] : []),
+    ...namesIn(inner),
+  ]);
+}
+
 /** Only looked at for what it describes. */
 export const METRICS = metricsOf();
 
