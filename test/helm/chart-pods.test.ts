@@ -21,7 +21,7 @@ describe.each(SETS)('%s', set => {
         expect(securityOf(pod, container)).toMatchObject(RESTRICTED);
         expect(container.resources?.limits).toEqual({ memory: expect.stringMatching(/^\d+Mi$/) });
       }
-      const ours = pod.containers.filter(({ name }) => ['mlflow-sidecar', 'ready', 'status'].includes(name));
+      const ours = pod.containers.filter(({ name }) => ['mlflow-sidecar', 'status'].includes(name));
       expect(ours.length).toBeGreaterThan(0);
       const ids = set === 'chosen-user-ids' ? {} : { runAsUser, runAsGroup };
       for (const { securityContext, resources } of ours) {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { CHART, manifestsOf, one, readSet, SETS } from '../support/chart.ts';
+import { CHART, manifestsOf, one, readSet, SETS, testPodsIn } from '../support/chart.ts';
 import { helm, refusal, render } from '../support/helm.ts';
 import { faultsOf } from '../support/kubernetes.ts';
 
@@ -90,6 +90,21 @@ test('the Service leads to the sidecar’s pods, and to none that helm test star
     for (const pod of manifests.filter(({ kind }) => kind === 'Pod'))
       expect(pod.metadata['labels']).not.toMatchObject(selector);
   }
+});
+
+test('helm test --logs finds one container, of a pod that is still there', async () => {
+  for (const set of SETS) {
+    for (const pod of (await manifestsOf(set)).filter(({ kind }) => kind === 'Pod')) {
+      expect(pod.metadata['annotations']).toEqual({
+        'helm.sh/hook': 'test',
+        'helm.sh/hook-delete-policy': 'before-hook-creation',
+      });
+      const { containers, initContainers } = Object(pod['spec']);
+      expect(containers).toHaveLength(1);
+      expect(initContainers).toBeUndefined();
+    }
+  }
+  expect(testPodsIn(await manifestsOf('minimal'))).toHaveLength(1);
 });
 
 test('monitoring, network policy and what Prometheus looks for are there when they are asked for', async () => {
