@@ -64,6 +64,12 @@ test('is what README.md’s command installs: its name, its port and its Secret'
   expect(SecretSchema.parse(found('Secret', secretKeyRef.name)).data).toHaveProperty(secretKeyRef.key);
 });
 
+test('keeps no pod of Airflow’s from starting while its Secret is not there', async () => {
+  const { env } = containerOf(await task(SERVICE), 'airflow');
+  const secrets = env.flatMap(({ valueFrom }) => Object(valueFrom).secretKeyRef ?? []);
+  expect(secrets).toEqual([{ name: 'mlflow-sidecar', key: 'token', optional: true }]);
+});
+
 test('writes the claim that tasks read, at the same path', async () => {
   const { metadata } = await readClaim();
   const found = await installed(`--set=persistence.existingClaim=${metadata.name}`);
