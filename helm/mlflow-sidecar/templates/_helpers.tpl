@@ -14,21 +14,21 @@
 {{- end }}
 
 {{- define "mlflow-sidecar.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "mlflow-sidecar.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "mlflow-sidecar.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "mlflow-sidecar.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "mlflow-sidecar.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end }}
 
 {{- /* Of the pod that `helm test` starts: the Service must not take it for the sidecar. */}}
 {{- define "mlflow-sidecar.testLabels" -}}
-app.kubernetes.io/name: {{ include "mlflow-sidecar.name" . | trunc 58 }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "mlflow-sidecar.name" . | trunc 58 | printf "%s-test" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "mlflow-sidecar.serviceAccountName" -}}

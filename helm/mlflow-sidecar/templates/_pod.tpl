@@ -19,13 +19,13 @@ spec:
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  serviceAccountName: {{ include "mlflow-sidecar.serviceAccountName" . }}
+  serviceAccountName: {{ include "mlflow-sidecar.serviceAccountName" . | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   # It stops within 5 s, downloads or not.
   terminationGracePeriodSeconds: 10
   {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   securityContext:
     {{- toYaml .Values.podSecurityContext | nindent 4 }}
@@ -137,13 +137,13 @@ hostPath:
   type: Directory
 {{- else if $persistence.existingClaim -}}
 persistentVolumeClaim:
-  claimName: {{ $persistence.existingClaim }}
+  claimName: {{ $persistence.existingClaim | quote }}
 {{- else if and (eq .Values.kind "Deployment") $persistence.enabled -}}
 persistentVolumeClaim:
-  claimName: {{ include "mlflow-sidecar.fullname" . }}
+  claimName: {{ include "mlflow-sidecar.fullname" . | quote }}
 {{- else -}}
 emptyDir:
-  sizeLimit: {{ $persistence.size }}
+  sizeLimit: {{ $persistence.size | quote }}
 {{- end }}
 {{- end }}
 
@@ -151,23 +151,23 @@ emptyDir:
 {{- define "mlflow-sidecar.settings" -}}
 {{- $mlflow := .Values.mlflow -}}
 - configMap:
-    name: {{ include "mlflow-sidecar.fullname" . }}
+    name: {{ include "mlflow-sidecar.fullname" . | quote }}
     items:
       - key: config.yaml
         path: config.yaml
 - secret:
-    name: {{ include "mlflow-sidecar.tokenSecret" . }}
+    name: {{ include "mlflow-sidecar.tokenSecret" . | quote }}
     items:
-      - key: {{ .Values.token.key }}
+      - key: {{ .Values.token.key | quote }}
         path: token
 {{- with $mlflow.credentials }}
 {{- if .existingSecret }}
 - secret:
-    name: {{ .existingSecret }}
+    name: {{ .existingSecret | quote }}
     items:
       {{- range $key := list "token" "username" "password" }}
       {{- with get $mlflow.credentials (printf "%sKey" $key) }}
-      - key: {{ . }}
+      - key: {{ . | quote }}
         path: mlflow-{{ $key }}
       {{- end }}
       {{- end }}
@@ -176,9 +176,9 @@ emptyDir:
 {{- with $mlflow.caBundle }}
 {{- if or .configMap .secret }}
 - {{ ternary "configMap" "secret" (ne .configMap "") }}:
-    name: {{ default .secret .configMap }}
+    name: {{ default .secret .configMap | quote }}
     items:
-      - key: {{ .key }}
+      - key: {{ .key | quote }}
         path: ca.crt
 {{- end }}
 {{- end }}
