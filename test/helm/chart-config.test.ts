@@ -6,7 +6,7 @@ import * as kinds from '../../src/config/kinds.ts';
 import { formatModelUri } from '../../src/domain/model-uri.ts';
 import { CHART, manifestsOf, one, readSet, SETS, sidecarOf } from '../support/chart.ts';
 import { mounted, optionsOf } from '../support/chart-config.ts';
-import { render } from '../support/helm.ts';
+import { render, type Values } from '../support/helm.ts';
 
 const MAIN = resolve(import.meta.dirname, '../../dist/main.js');
 const execute = promisify(execFile);
@@ -67,6 +67,34 @@ describe('its options', () => {
       logLevel: 'debug',
     });
     expect(await of('patterns')).toMatchObject({ models: [], allow: ['models:/topic-*', 'runs:/*'] });
+  });
+
+  test('have a schedule wherever there are models, unless it is set to none', async () => {
+    const schedulesOf = async (values: Values) => {
+      const { schedules } = await optionsOf(await render(CHART, { ...readSet('minimal'), ...values }));
+      return schedules.map(({ cron }) => cron);
+    };
+    expect(await schedulesOf({})).toEqual(['*/5 * * * *']);
+    expect(await schedulesOf({ config: { prewarm: '@daily' } })).toEqual(['@daily']);
+    expect(await schedulesOf({ config: { prewarm: '' } })).toEqual([]);
+    expect(await schedulesOf({ models: [], allow: ['*'] })).toEqual([]);
+  });
+
+  test('allow the one text of what the models are, however they are written', async () => {
+    const models = [
+      'models:/a/03',
+      'runs:/abc//model/',
+      'models:/b/PRODUCTION',
+      'models:/c/LATEST',
+      'models:/d/Blue',
+      'models:/e@Champion',
+      'models:/m-0a1b',
+      'models:/a 1?/None',
+      { uri: 'models:/f/0010', prewarm: '@daily' },
+    ];
+    const options = await optionsOf(await render(CHART, { ...readSet('minimal'), models }));
+    expect(options.models).toHaveLength(models.length);
+    expect(options.allow).toEqual(options.models.map(formatModelUri));
   });
 
   test('have MLflow’s credential and authorities from files', async () => {

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { keyOf } from '../../src/config/spec.ts';
 import { OPTION_SPECS } from '../../src/config/table.ts';
 import { CHART_DIR, configFileIn, manifestsOf, one, readSet, SETS, sidecarOf } from '../support/chart.ts';
-import { helm, manifestsIn, render } from '../support/helm.ts';
+import { helm, manifestsIn, render, type Values } from '../support/helm.ts';
 import { documentedValues, leavesOf, tableOf } from '../support/helm-docs.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -101,14 +101,16 @@ test('its alerts are those of docs/metrics.md', async () => {
 });
 
 /** What Helm prints after an install, which `helm template` does not show. */
-async function notesOf(set: string): Promise<string> {
+async function notesOf(set: string, more: Values = {}): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'sidecar-notes-'));
   onTestFinished(() => rm(dir, { recursive: true }));
   await cp(CHART_DIR, dir, { recursive: true });
   const shown =
     'apiVersion: v1\nkind: Notes\nmetadata:\n  name: notes\ntext: {{ include (print $.Template.BasePath "/NOTES.txt") . | toJson }}\n';
   await writeFile(join(dir, 'templates', 'shown.yaml'), shown);
-  return String(one(await render(dir, readSet(set), '--show-only=templates/shown.yaml'), 'Notes')['text']);
+  return String(
+    one(await render(dir, { ...readSet(set), ...more }, '--show-only=templates/shown.yaml'), 'Notes')['text'],
+  );
 }
 
 test('the notes say how to reach it, with what, and what may be asked for', async () => {
@@ -138,6 +140,25 @@ test('the notes warn of a hostPath, of an emptyDir, and of what a Service shows 
   expect(await notesOf('empty-dir')).toMatch(/emptyDir: what was loaded is gone/);
   expect(await notesOf('ipv6')).toMatch(/WARNING: the Service is reachable from beyond the cluster/);
   expect(await notesOf('minimal')).not.toMatch(/WARNING|emptyDir/);
+});
+
+test('the notes say by what schedule models are loaded, and loudly that nothing may be asked for', async () => {
+  expect(await notesOf('minimal')).toContain('loaded by the schedule */5 * * * * (UTC)');
+  expect(await notesOf('schedules')).toContain('loaded by the schedule */15 * * * * (Europe/Berlin)');
+  expect(await notesOf('minimal', { config: { prewarm: '' } })).toMatch(/are loaded when somebody asks/);
+  const bare = await notesOf('minimal', { models: [] });
+  expect(bare).toMatch(/WARNING: NOTHING MAY BE ASKED FOR YET/);
+  expect(bare).not.toMatch(/by the schedule|What may be asked for/);
+});
+
+test('the notes warn of what is set and changes nothing', async () => {
+  expect(await notesOf('daemon-set', { persistence: { storageClass: 'fast' } })).toMatch(
+    /a DaemonSet makes no claim/,
+  );
+  expect(await notesOf('daemon-set')).not.toMatch(/makes no claim/);
+  const rule = { prometheusRule: { enabled: true } };
+  expect(await notesOf('minimal', { monitoring: rule })).toMatch(/WARNING: monitoring is off/);
+  expect(await notesOf('monitoring')).not.toMatch(/monitoring is off/);
 });
 
 test('the README’s command installs the service that the values for Airflow look for', async () => {

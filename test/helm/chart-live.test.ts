@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { request } from 'node:http';
 import { resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import { CHART, manifestsOf, readSet, sidecarOf, testPodsIn } from '../support/chart.ts';
@@ -29,17 +30,21 @@ interface Call {
   readonly authorization?: string;
 }
 
-/** The status of the answer, by default to who comes by the Service's name and shows the token. */
-function asked(url: string, { method, host = HOST, authorization = BEARER }: Call = {}): Promise<unknown> {
+/** The answer, by default to who comes by the Service's name and shows the token. */
+function answerTo(
+  url: string,
+  { method, host = HOST, authorization = BEARER }: Call = {},
+): Promise<{ readonly status: unknown; readonly body: string }> {
   return new Promise((answered, reject) => {
     request(url, { method, headers: { host, authorization } }, answer => {
-      answer.resume();
-      answered(answer.statusCode);
+      text(answer).then(body => answered({ status: answer.statusCode, body }), reject);
     })
       .once('error', reject)
       .end();
   });
 }
+
+const asked = async (url: string, call?: Call) => (await answerTo(url, call)).status;
 
 test('kubelet’s probes, at the pod’s address, are answered; calls need a name of the Service and the token', async () => {
   const manifests = await manifestsOf('minimal');
@@ -93,4 +98,20 @@ test('what is configured can be loaded by the Service’s name, and nothing else
     asked(`${sidecar.url}/v1/reload?on_failure=fail&model_uri=${uri}`, { method: 'POST' });
   expect(await reload('models:/topic-classification/Production')).toBe(200);
   expect(await reload('models:/another/Production')).toBe(403);
+});
+
+test('with MLflow’s address alone it starts, and every model is refused until one is allowed', async () => {
+  const mlflow = await ScriptedMlflow.start();
+  onTestFinished(() => mlflow.close());
+  mlflow.addVersion({
+    name: 'topic-classification',
+    stage: 'Production',
+    files: { MLmodel: Buffer.from('flavors: {}\n') },
+  });
+  const { url } = await started(await render(CHART, { mlflow: { trackingUri: mlflow.url } }));
+  expect(await asked(`${url}/readyz`)).toBe(200);
+  for (const uri of ['models:/topic-classification/Production', 'models:/nothing/is', 'runs:/abc/model']) {
+    const answer = await answerTo(`${url}/v1/reload?on_failure=fail&model_uri=${uri}`, { method: 'POST' });
+    expect(answer).toEqual({ status: 403, body: expect.stringContaining('not_allowed') });
+  }
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { CHART, manifestsOf, one, readSet, SETS, testPodsIn } from '../support/chart.ts';
-import { helm, refusal, render } from '../support/helm.ts';
+import { helm, manifestsIn, refusal, render } from '../support/helm.ts';
 import { faultsOf } from '../support/kubernetes.ts';
 
 const MINIMAL = readSet('minimal');
@@ -120,7 +120,6 @@ describe('Helm refuses', () => {
   test.each([
     ['no address of MLflow', { mlflow: {} }, /mlflow\.trackingUri must be set to MLflow's address/],
     ['a user name in it', { mlflow: { trackingUri: 'http://me:secret@mlflow' } }, /without a user name/],
-    ['neither models nor patterns', { models: [] }, /models and allow are both empty.*Set models to/],
     ['a misspelt key', { model: [] }, /Additional property model is not allowed/],
     ['one further down', { persistence: { sise: '1Gi' } }, /Additional property sise is not allowed/],
     ['one of the sidecar’s options', { config: { prewarms: '@daily' } }, /Additional property prewarms/],
@@ -130,18 +129,38 @@ describe('Helm refuses', () => {
       /Additional property allow is not allowed/,
     ],
     ['a secret in the file', { config: { token: 'x' } }, /Additional property token is not allowed/],
-    ['what is no model URI', { models: ['topic'] }, /models\.0/],
-    ['a size without a whole number', { persistence: { size: '1.5Gi' } }, /persistence\.size/],
     ['a kind of its own', { kind: 'StatefulSet' }, /kind/],
     ['a hostPath for a Deployment', { persistence: { hostPath: '/x' } }, /is for kind: DaemonSet/],
     ['a Secret without keys', { mlflow: { credentials: { existingSecret: 'mlflow' } } }, /set tokenKey, or/],
     ['keys without a Secret', { mlflow: { credentials: { tokenKey: 'token' } } }, /set existingSecret/],
     ['two sets of authorities', { mlflow: { caBundle: { configMap: 'a', secret: 'b' } } }, /set one of them/],
     ['loopback and nobody before it', { host: '127.0.0.1' }, /add a proxy to extraContainers/],
+    ['a label of the chart’s', { podLabels: { 'app.kubernetes.io/name': 'x' } }, /which is the chart's own/],
+    ['a scheme before the image', { image: { repository: 'https://registry/x' } }, /image\.repository/],
+    ['a name with a dot', { fullnameOverride: 'a.b' }, /fullnameOverride/],
+    ['a part of the name with a dot', { nameOverride: 'a.b' }, /nameOverride/],
+    ['a name that begins with a digit', { fullnameOverride: '1abc' }, /fullnameOverride/],
+    [
+      'a * where what is allowed comes from the models',
+      { models: ['models:/a*/1'] },
+      /whose \* would let more/,
+    ],
   ])('%s', async (_what, values, words) => {
     const mlflow = { ...Object(MINIMAL['mlflow']), ...Object(Object(values).mlflow) };
     const missing = Object.keys(Object(Object(values).mlflow ?? { any: 1 })).length === 0;
     const all = { ...MINIMAL, ...values, mlflow: missing ? {} : mlflow };
     expect(await refusal(CHART, all)).toMatch(words);
   });
+
+  test.each(['1abc', 'a.b'])(
+    'the release %s, whose name no Service may have, unless another is set',
+    async release => {
+      const args = ['template', release, CHART, '--set=mlflow.trackingUri=http://mlflow:5000'];
+      await expect(helm(...args)).rejects.toThrow(
+        /-mlflow-sidecar is no name for a Service.*set fullnameOverride/,
+      );
+      const manifests = manifestsIn(await helm(...args, '--set=fullnameOverride=models'));
+      expect(one(manifests, 'Service').metadata.name).toBe('models');
+    },
+  );
 });

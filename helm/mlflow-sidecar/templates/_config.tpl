@@ -14,13 +14,8 @@
 {{- $_ := set $config "models" . }}
 {{- end }}
 {{- if not .Values.allow }}
-{{- $uris := list }}
-{{- range .Values.models }}
-{{- $uri := . }}
-{{- if kindIs "map" . }}{{ $uri = .uri }}{{ end }}
-{{- $uris = append $uris (include "mlflow-sidecar.canonicalUri" $uri) }}
-{{- end }}
-{{- $_ := set $config "allow" (uniq $uris) }}
+{{- $uris := include "mlflow-sidecar.modelUris" . | fromJsonArray }}
+{{- $_ := set $config "allow" (default (list (include "mlflow-sidecar.allowNothing" .)) (uniq $uris)) }}
 {{- end }}
 {{- with $mlflow.registryUri }}
 {{- $_ := set $config "mlflow_registry_uri" . }}
@@ -42,41 +37,34 @@
 {{- if include "mlflow-sidecar.onLoopback" . }}
 {{- $_ := set $config "proxy" "read-only" }}
 {{- end }}
-{{- toYaml (mustMergeOverwrite $config (deepCopy .Values.config)) }}
+{{- $all := mustMergeOverwrite $config (deepCopy .Values.config) }}
+{{- $_ := set $all "prewarm" (include "mlflow-sidecar.prewarm" .) }}
+{{- if not $all.prewarm }}{{ $_ := unset $all "prewarm" }}{{ end }}
+{{- toYaml $all }}
 {{- end }}
 
-{{- /* Refuses, in words, what the schema cannot. */}}
-{{- define "mlflow-sidecar.check" -}}
-{{- $mlflow := .Values.mlflow }}
-{{- $uri := required "mlflow.trackingUri must be set to MLflow's address as the pod sees it, such as http://mlflow:5000." $mlflow.trackingUri }}
-{{- range $key, $value := dict "trackingUri" $mlflow.trackingUri "registryUri" $mlflow.registryUri }}
-{{- if and $value (not (regexMatch "^https?://[^@\\s/]+(/\\S*)?$" $value)) }}
-{{- fail (printf "mlflow.%s must be http://host[:port][/prefix] or https://…, without a user name: mlflow.credentials.existingSecret is for that." $key) }}
+{{- /* The schedule of the models that have none of their own; empty for none. A model that nobody loads would be reported as missing. */}}
+{{- define "mlflow-sidecar.prewarm" -}}
+{{- if hasKey .Values.config "prewarm" }}
+{{- .Values.config.prewarm }}
+{{- else if .Values.models }}
+{{- "*/5 * * * *" }}
 {{- end }}
 {{- end }}
-{{- if not (or .Values.models .Values.allow) }}
-{{- fail "models and allow are both empty, so that nothing could be asked for. Set models to the model URIs that are needed, such as models:/topic-classification/Production; or set allow to patterns, such as models:/topic-* (or * for every model)." }}
+
+{{- /* The sidecar wants a list of what may be asked for. This is the form of no model URI, so that nothing fits. */}}
+{{- define "mlflow-sidecar.allowNothing" -}}
+models:/nothing/is/configured
 {{- end }}
-{{- with $mlflow.credentials }}
-{{- if and .existingSecret (not .tokenKey) (not (and .usernameKey .passwordKey)) }}
-{{- fail (printf "mlflow.credentials.existingSecret names %s: set tokenKey, or usernameKey and passwordKey, to its keys." .existingSecret) }}
+
+{{- /* 80 % of the cache's size: an emptyDir reports the whole disk of its node. */}}
+{{- define "mlflow-sidecar.quota" -}}
+{{- divf (mulf (include "mlflow-sidecar.bytes" .Values.persistence.size | float64) 8) 10 | floor | printf "%.0f" }}
 {{- end }}
-{{- if and (not .existingSecret) (or .tokenKey .usernameKey .passwordKey) }}
-{{- fail "mlflow.credentials names keys and no Secret: set existingSecret." }}
-{{- end }}
-{{- end }}
-{{- if and $mlflow.caBundle.configMap $mlflow.caBundle.secret }}
-{{- fail "mlflow.caBundle names a ConfigMap and a Secret: set one of them." }}
-{{- end }}
-{{- with .Values.persistence }}
-{{- if and .hostPath (ne $.Values.kind "DaemonSet") }}
-{{- fail "persistence.hostPath is for kind: DaemonSet; a Deployment's pod moves from node to node." }}
-{{- end }}
-{{- if and .hostPath .existingClaim }}
-{{- fail "persistence names a hostPath and an existingClaim: set one of them." }}
-{{- end }}
-{{- end }}
-{{- if and (include "mlflow-sidecar.onLoopback" .) (eq (toString .Values.service.targetPort) "http") }}
-{{- fail (printf "host is %s, which the Service does not reach: add a proxy to extraContainers, and set service.targetPort to its port." .Values.host) }}
-{{- end }}
+
+{{- /* How many bytes 20Gi, 1.5GiB or 20G are. */}}
+{{- define "mlflow-sidecar.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- $unit := trimSuffix "B" . | regexFind "[A-Za-z]*$" }}
+{{- mulf (regexFind "^[0-9.]+" . | float64) (get $units $unit) | floor | printf "%.0f" }}
 {{- end }}

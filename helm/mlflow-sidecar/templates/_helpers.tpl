@@ -75,23 +75,3 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 {{- .Values.token.generated }}
 {{- end }}
-
-{{- /* Stages as MLflow writes them: patterns of what is allowed are compared letter by letter. */}}
-{{- define "mlflow-sidecar.canonicalUri" -}}
-{{- $stage := regexFind "(?i)/(none|staging|production|archived|latest)$" . }}
-{{- if not (hasPrefix "models:/" .) | or (eq $stage "") }}
-{{- . }}
-{{- else if eq (lower $stage) "/latest" }}
-{{- printf "%s/latest" (trimSuffix $stage .) }}
-{{- else }}
-{{- printf "%s/%s" (trimSuffix $stage .) ($stage | trimPrefix "/" | lower | title) }}
-{{- end }}
-{{- end }}
-
-{{- /* 80 % of the cache's size, in bytes: an emptyDir reports the whole disk of its node. */}}
-{{- define "mlflow-sidecar.quota" -}}
-{{- $units := dict "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
-{{- $size := .Values.persistence.size }}
-{{- $unit := regexFind "[A-Za-z]+$" $size }}
-{{- div (mul (trimSuffix $unit $size | int64) (get $units $unit | default 1) 8) 10 }}
-{{- end }}
