@@ -5,10 +5,9 @@ const E2E = 'test/e2e/**/*.test.ts';
 /** They are right or wrong, however slow the machine is; what the slow ones do is wait. */
 const CRASH = [
   'test/crash/**/*.test.ts',
+  'test/cli/materialize-crash.test.ts',
   ...['jobs', 'scrub', 'slow', 'storm'].map(name => `test/faults/${name}.test.ts`),
 ];
-/** They take turns at what they hold to milliseconds; the rest of their time they wait. */
-const MATRIX = ['test/faults/matrix.test.ts', 'test/faults/proxy-matrix.test.ts'];
 /** They hold the built sidecar to limits of milliseconds. */
 const TIMED = ['test/faults/**/*.test.ts', 'test/clients/deadline.test.ts'];
 
@@ -41,21 +40,11 @@ export default defineConfig({
       },
       {
         test: {
-          name: 'matrix',
-          include: MATRIX,
-          maxWorkers: MATRIX.length,
-          sequence: { groupOrder: 2 },
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
-        },
-      },
-      {
-        test: {
           name: 'timed',
           include: TIMED,
-          exclude: [...CRASH, ...MATRIX],
+          exclude: CRASH,
           fileParallelism: false,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 2 },
           testTimeout: 120_000,
           hookTimeout: 60_000,
         },
@@ -68,7 +57,7 @@ export default defineConfig({
           // One after the other: they share two MLflow servers, and one of them freezes one.
           fileParallelism: false,
           // After the others, whose time limits should not suffer from Python's hunger.
-          sequence: { groupOrder: 4 },
+          sequence: { groupOrder: 3 },
           testTimeout: 180_000,
           hookTimeout: 60_000,
         },

@@ -1,14 +1,9 @@
 import type { Counter, Histogram } from '@prometheus-io/client';
 import { ERROR_CODES, type ErrorCode, isMissing, toSidecarError } from '../domain/errors.ts';
-import {
-  type EventBus,
-  type Fetched,
-  type Phases,
-  PROXY_SOURCES,
-  type SidecarEvent,
-} from '../domain/events.ts';
+import type { EventBus, Fetched, Phases, SidecarEvent } from '../domain/events.ts';
 import { STATUSES } from '../domain/outcome.ts';
 import type { MetricSet } from './metric-set.ts';
+import { Proxied } from './metrics-proxied.ts';
 import { type ModelLabels, OTHER } from './model-labels.ts';
 
 /** From what a cached answer takes to the longest deadline by default. */
@@ -143,23 +138,6 @@ class Runs {
   countFetched({ files, bytes }: Fetched): void {
     this.#files.inc(files);
     this.#bytes.inc(bytes);
-  }
-}
-
-class Proxied {
-  readonly #answers: Counter<'source' | 'stale'>;
-
-  constructor(set: MetricSet) {
-    this.#answers = set.counter(
-      'mlflow_sidecar_proxied_total',
-      'Answers to MLflow’s own clients. source: mlflow (asked), kept, store, download or passed. stale: the code of why MLflow was not waited for, empty where it was.',
-      ['source', 'stale'],
-    );
-    for (const source of PROXY_SOURCES) this.#answers.inc({ source, stale: '' }, 0);
-  }
-
-  count({ source, stale }: Of<'proxied'>): void {
-    this.#answers.inc({ source, stale: stale ?? '' });
   }
 }
 

@@ -4,7 +4,6 @@ import { z } from 'zod';
 import { ERROR_CODES } from '../../src/domain/errors.ts';
 import type { Certificates } from '../support/scripted/certificates.ts';
 import type { RouteClass } from '../support/scripted-mlflow.ts';
-import { withTurn } from '../support/turn.ts';
 import { modelFiles, type Reloaded, refusedReload, reload, wrongFiles } from './harness.ts';
 import { type Holdings, holdingsOf, leaksOf, runsOver } from './matrix-leaks.ts';
 import { raise, type Stand, speaksTls } from './matrix-stand.ts';
@@ -71,12 +70,12 @@ const AT_ONCE: Readonly<Record<RouteClass, LimitFunction>> = {
 };
 
 export async function measureAll(certificates: Certificates): Promise<readonly Measured[]> {
-  return await Promise.all(await withTurn(() => beginAll(certificates)));
+  return await Promise.all(await beginAll(certificates));
 }
 
 /**
  * One class after the other, the registry with the narrowest limits before anything ends. What waits for its end leaves
- * the processor to the next class, and then to whoever has the next turn.
+ * the processor to the next class.
  */
 async function beginAll(certificates: Certificates): Promise<readonly Promise<Measured>[]> {
   const ends: Promise<Measured>[] = [];

@@ -2,7 +2,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Certificates } from '../support/scripted/certificates.ts';
 import type { Files } from '../support/scripted-mlflow.ts';
-import { withTurn } from '../support/turn.ts';
 import { modelFiles } from './harness.ts';
 import { type Holdings, holdingsOf, leaksOf } from './matrix-leaks.ts';
 import { IS_LONG } from './matrix-measure.ts';
@@ -61,7 +60,7 @@ export async function measureAll(
   clients: Readonly<Record<ClientName, Client>>,
   certificates: Certificates,
 ): Promise<readonly ProxyMeasured[]> {
-  return await Promise.all(await withTurn(() => beginAll(clients, certificates)));
+  return await Promise.all(await beginAll(clients, certificates));
 }
 
 /** One class after the other; while its loads wait for their end the next may start its processes, but not measure. */
