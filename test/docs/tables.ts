@@ -7,6 +7,7 @@ import { mlflowStatusOf } from '../../src/http/mlflow/errors.ts';
 import { createOpenApi } from '../../src/http/openapi.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { SETTINGS } from '../http/support.ts';
+import { IDLE } from '../telemetry/support.ts';
 
 const TypeSchema = z.looseObject({
   type: z.union([z.string(), z.array(z.string())]).optional(),
@@ -61,18 +62,7 @@ function namesIn(value: unknown): readonly string[] {
 export const METRICS = metricsOf();
 
 function metricsOf() {
-  const metrics = createMetrics(new EventBus(), {
-    models: () => [],
-    cache: () => ({ usable: true, models: 0, bytes: 0, used_bytes: null, free_bytes: null }),
-    work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
-    jobsRunning: () => 0,
-    breakers: () => [],
-    prewarm: () => [],
-    configured: [],
-    maxStaleS: 1,
-    cacheMaxBytes: 1,
-    version: '1',
-  });
+  const metrics = createMetrics(new EventBus(), IDLE);
   metrics.close();
   return metrics.descriptions;
 }

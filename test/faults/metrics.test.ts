@@ -4,6 +4,7 @@ import type { ModelSummary } from '../../src/reload/api.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { parseExposition } from '../support/exposition.ts';
 import { outcome } from '../support/outcome.ts';
+import { IDLE } from '../telemetry/support.ts';
 
 const CALLER = { requestId: 'r', airflow: {}, authorization: null };
 const STATUSES = ['failed', 'missing', 'stale', 'loaded', 'unchanged'] as const;
@@ -35,16 +36,9 @@ test('a scrape of 1,000 URIs and of every name that is counted takes less than 5
   const events = new EventBus();
   const models = cached(1_000);
   const metrics = createMetrics(events, {
+    ...IDLE,
     models: () => models,
     cache: () => ({ usable: true, models: 1_000, bytes: 9_000, used_bytes: null, free_bytes: null }),
-    work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
-    jobsRunning: () => 0,
-    breakers: () => [],
-    prewarm: () => [],
-    configured: [],
-    maxStaleS: 604_800,
-    cacheMaxBytes: 1,
-    version: '1',
   });
   onTestFinished(metrics.close);
   for (const { name } of models)

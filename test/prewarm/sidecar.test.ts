@@ -35,6 +35,14 @@ async function scripted(): Promise<ScriptedMlflow> {
   return mlflow;
 }
 
+/** The URIs of so many models. */
+function champions(mlflow: ScriptedMlflow, count: number): readonly string[] {
+  return Array.from({ length: count }, (_, i) => {
+    mlflow.addVersion({ name: `m${i}`, aliases: ['champion'], files: { MLmodel: `of ${i}` } });
+    return `models:/m${i}@champion`;
+  });
+}
+
 async function sidecarWith(env: Readonly<Record<string, string>>): Promise<RunningSidecar> {
   const sidecar = await startSidecar(env);
   onTestFinished(async () => void (await sidecar.stop()));
@@ -57,10 +65,7 @@ async function prewarmOf(sidecar: RunningSidecar) {
 
 test('two hundred models of which none has changed cost one question each, and no file', async () => {
   const mlflow = await scripted();
-  const uris = Array.from({ length: 200 }, (_, i) => `models:/m${i}@champion`);
-  for (let i = 0; i < uris.length; i++) {
-    mlflow.addVersion({ name: `m${i}`, aliases: ['champion'], files: { MLmodel: `of ${i}` } });
-  }
+  const uris = champions(mlflow, 200);
   const sidecar = await sidecarWith({
     ...mlflow.env,
     SIDECAR_MODELS: uris.join(','),
@@ -88,10 +93,7 @@ test('two hundred models of which none has changed cost one question each, and n
 
 test('a slow MLflow is waited for: it is asked eight questions at once, and its answers count', async () => {
   const mlflow = await scripted();
-  const uris = Array.from({ length: 24 }, (_, i) => `models:/m${i}@champion`);
-  for (let i = 0; i < uris.length; i++) {
-    mlflow.addVersion({ name: `m${i}`, aliases: ['champion'], files: { MLmodel: `of ${i}` } });
-  }
+  const uris = champions(mlflow, 24);
   const sidecar = await sidecarWith({
     ...mlflow.env,
     SIDECAR_MODELS: uris.join(','),

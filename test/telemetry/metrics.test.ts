@@ -9,6 +9,7 @@ import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { uris } from '../http/support.ts';
 import { parseExposition, sampleOf } from '../support/exposition.ts';
 import { outcome } from '../support/outcome.ts';
+import { IDLE } from './support.ts';
 
 const OWN = { requestId: 'r', airflow: {}, authorization: null };
 const ORIGIN = { runId: 'run-1', modelUri: 'models:/churn/Production', caller: OWN };
@@ -29,19 +30,7 @@ const REF: RefSummary = {
 
 function metrics(sources: Partial<MetricSources> = {}) {
   const bus = new EventBus();
-  const made = createMetrics(bus, {
-    models: () => [],
-    cache: () => ({ usable: true, models: 0, bytes: 0, used_bytes: null, free_bytes: null }),
-    work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
-    jobsRunning: () => 0,
-    breakers: () => [],
-    prewarm: () => [],
-    configured: [],
-    maxStaleS: 604_800,
-    cacheMaxBytes: 1_000,
-    version: '1.2.3',
-    ...sources,
-  });
+  const made = createMetrics(bus, { ...IDLE, ...sources });
   onTestFinished(made.close);
   return {
     text: async () => (await made.scrape()).text,

@@ -2,6 +2,7 @@ import { Writable } from 'node:stream';
 import type { LogLevel } from '../../src/config/options.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { createLogger, type Logger } from '../../src/telemetry/logger.ts';
+import type { MetricSources } from '../../src/telemetry/metric-sources.ts';
 import { Scrubber } from '../../src/telemetry/scrub.ts';
 import { logEvents } from '../../src/telemetry/subscribe.ts';
 
@@ -30,6 +31,20 @@ export function log(scrubber: Scrubber = new Scrubber(), level: LogLevel = 'info
       .map((line): Line => JSON.parse(line));
   return { logger: createLogger(level, scrubber, stream), text, lines };
 }
+
+/** Of a sidecar that has nothing and does nothing. */
+export const IDLE: MetricSources = {
+  models: () => [],
+  cache: () => ({ usable: true, models: 0, bytes: 0, used_bytes: null, free_bytes: null }),
+  work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
+  jobsRunning: () => 0,
+  breakers: () => [],
+  prewarm: () => [],
+  configured: [],
+  maxStaleS: 604_800,
+  cacheMaxBytes: 1_000,
+  version: '1.2.3',
+};
 
 /** The lines that these events give. */
 export function linesOf(...events: readonly SidecarEvent[]): readonly Line[] {
