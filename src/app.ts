@@ -82,13 +82,15 @@ export async function startApp(
     metrics: metrics.scrape,
   };
   const server = createHttpServer(createHttpApp(deps), events, options);
-  const forMetrics = createHttpServer(createMetricsApp(deps), events, { proxy: 'off' });
+  const { metricsAddr } = options;
+  const forMetrics =
+    metricsAddr === null ? null : createHttpServer(createMetricsApp(deps), events, { proxy: 'off' });
   try {
     server.once('close', metrics.close);
-    if (options.metricsAddr !== null) await listen(forMetrics, options.metricsAddr, BY_METRICS_OPTION);
+    if (forMetrics !== null && metricsAddr !== null) await listen(forMetrics, metricsAddr, BY_METRICS_OPTION);
     await listen(server, options, BY_API_OPTIONS);
   } catch (error) {
-    forMetrics.close();
+    forMetrics?.close();
     metrics.close();
     await core.close();
     throw error;
@@ -98,12 +100,12 @@ export async function startApp(
   prewarm.start();
   const stopAll = async (signal: AbortSignal) => {
     prewarm.stop();
-    forMetrics.close();
-    forMetrics.closeAllConnections();
+    forMetrics?.close();
+    forMetrics?.closeAllConnections();
     const [isWhole] = await Promise.all([stop(server, core, signal), scrubber.stop()]);
     return isWhole;
   };
-  const metricsUrl = options.metricsAddr === null ? null : urlOf(forMetrics, options.metricsAddr.host);
+  const metricsUrl = forMetrics === null ? null : urlOf(forMetrics, metricsAddr?.host ?? null);
   return { url: urlOf(server, options.host), metricsUrl, stop: stopAll };
 }
 

@@ -9,7 +9,7 @@ const RECENT_S = 60;
 
 /**
  * The times of one schedule, in milliseconds since 1970, as node-cron understands the expression, which it has found valid. Its tasks
- * are never started, so they have no timers.
+ * are never started, so they have no timers. The present moment is the system's: node-cron takes no other.
  */
 export class Slots {
   readonly #cron: string;

@@ -61,7 +61,7 @@ export class Scheduler {
   start(): void {
     this.#behindMs = this.#behind();
     for (const entry of this.#entries) entry.due = this.#anew(entry);
-    this.#arm();
+    if (this.#entries.length > 0) this.#arm();
   }
 
   stop(): void {

@@ -6,15 +6,17 @@ import type { EventBus } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import { within } from '../policy/abort.ts';
+import { BUDGET_MS } from '../registry/client.ts';
 import type { Reloader } from '../reload/api.ts';
+import { LONGEST_LIMIT_MS } from '../reload/fetcher.ts';
 import type { PrewarmState } from './api.ts';
 
 /** Of the 32 questions that MLflow is asked at once, three quarters are left to callers. */
 const MOST_AT_ONCE = 8;
-/** What a question may take with all its tries. A model that takes longer, as a large one does that is new, holds up no other. */
-const QUESTION_MS = 30_000;
-/** As long as a run may take. */
-const LONGEST_MS = 2 * 3_600_000 + QUESTION_MS;
+/** A model that takes longer than a question may, as a large one does that is new, holds up no other. */
+const QUESTION_MS = BUDGET_MS;
+/** A run ends by itself before that. */
+const LONGEST_MS = LONGEST_LIMIT_MS + QUESTION_MS;
 
 export interface WarmerOptions {
   readonly reloader: Pick<Reloader, 'reload'>;

@@ -9,7 +9,7 @@ import { type JsonAnswer, readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
 
 /** All tries of one registry request and the waits between them. */
-const BUDGET_MS = 30_000;
+export const BUDGET_MS = 30_000;
 /** MLflow's own workers are fewer. */
 export const QUESTIONS_AT_ONCE = 32;
 const PLACES = { inFlight: QUESTIONS_AT_ONCE, waiting: 1_000 };

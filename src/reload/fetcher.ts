@@ -26,7 +26,7 @@ import { PhaseTimer } from './phase-timer.ts';
 
 /** How long the fetch of one version may take, with or without callers. */
 const BASE_LIMIT_MS = 30 * 60_000;
-const LONGEST_LIMIT_MS = 2 * 3_600_000;
+export const LONGEST_LIMIT_MS = 2 * 3_600_000;
 const SLOWEST_BYTES_PER_MS = 5_000;
 
 /** What is to be there in the end. */
