@@ -14,6 +14,9 @@ const TIMED = ['test/faults/**/*.test.ts', 'test/clients/deadline.test.ts'];
 /** It needs the archive of Airflow's chart, which no package registry has: AIRFLOW_CHARTS names it. */
 const WITH_ARCHIVE = 'test/helm/airflow-chart.test.ts';
 
+/** A busy machine is late by seconds: what `expect.poll` waits for comes in the end, or never. */
+const POLLED = { poll: { timeout: 20_000 } };
+
 export default defineConfig({
   test: {
     projects: [
@@ -24,8 +27,9 @@ export default defineConfig({
           exclude: [E2E, ...CRASH, ...TIMED, ...(process.env['AIRFLOW_CHARTS'] ? [] : [WITH_ARCHIVE])],
           // Vitest leaves one core idle, and most of these wait at times.
           maxWorkers: availableParallelism() + 1,
-          testTimeout: 20_000,
-          hookTimeout: 30_000,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+          expect: POLLED,
         },
       },
       {
@@ -35,7 +39,8 @@ export default defineConfig({
           maxWorkers: 3,
           sequence: { groupOrder: 1 },
           testTimeout: 120_000,
-          hookTimeout: 60_000,
+          hookTimeout: 120_000,
+          expect: POLLED,
         },
       },
       {
@@ -46,7 +51,8 @@ export default defineConfig({
           fileParallelism: false,
           sequence: { groupOrder: 2 },
           testTimeout: 120_000,
-          hookTimeout: 60_000,
+          hookTimeout: 120_000,
+          expect: POLLED,
         },
       },
       {
@@ -59,7 +65,8 @@ export default defineConfig({
           // After the others, whose time limits should not suffer from Python's hunger.
           sequence: { groupOrder: 3 },
           testTimeout: 180_000,
-          hookTimeout: 60_000,
+          hookTimeout: 120_000,
+          expect: POLLED,
         },
       },
     ],

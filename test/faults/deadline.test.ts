@@ -1,5 +1,6 @@
 import { realpath } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { atMost } from '../support/limits.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { GRACE_MS, modelFiles, refusedReload, reload, until, wrongFiles } from './harness.ts';
@@ -141,7 +142,7 @@ describe('too slow for its caller', () => {
     const { outcome, ms } = await reload(sidecar.url, 'models:/late/Production', { deadline_s: 0.5 });
     expect(outcome).toMatchObject({ status: 'stale', version: '1', wanted_version: '2', refreshing: true });
     expect(outcome.warning?.code).toBe('deadline_exceeded');
-    expect(ms).toBeLessThan(500 + GRACE_MS);
+    expect(ms).toBeLessThan(atMost(500 + GRACE_MS));
     const found = await until(5_000, async () => {
       const next = (await reload(sidecar.url, 'models:/late/Production', { deadline_s: 0.3 })).outcome;
       return next.status === 'unchanged' ? next : null;

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { HTTP_STATUS_BY_CODE } from '../../src/domain/errors.ts';
 import { type Outcome, OutcomeSchema } from '../../src/domain/outcome.ts';
+import { atMost } from '../support/limits.ts';
 import type { Files } from '../support/scripted-mlflow.ts';
 
 /** What an answer may come later than its deadline, in milliseconds: the promise itself. */
@@ -79,7 +80,7 @@ export async function wrongFiles(path: string | null, files: Files): Promise<rea
 
 /** Repeats `look` every 100 ms until it gives something. */
 export async function until<T>(limitMs: number, look: () => Promise<T | null>): Promise<T> {
-  const end = performance.now() + limitMs;
+  const end = performance.now() + atMost(limitMs);
   for (;;) {
     const found = await look();
     if (found !== null) return found;

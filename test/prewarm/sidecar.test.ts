@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { directory, run, start } from '../cli/support.ts';
 import { parseExposition } from '../support/exposition.ts';
 import { freePort } from '../support/free-port.ts';
+import { atMost, SOON } from '../support/limits.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 
@@ -73,10 +74,10 @@ test('two hundred models of which none has changed cost one question each, and n
     SIDECAR_WARMUP_S: '20',
   });
   const isReady = async () => (await fetch(`${sidecar.url}/readyz`)).status;
-  await vi.waitFor(async () => expect(await isReady()).toBe(200), { timeout: 20_000, interval: 100 });
+  await vi.waitFor(async () => expect(await isReady()).toBe(200), { ...SOON, interval: 100 });
   const runs = async () => await ended(sidecar, 'unchanged');
   await vi.waitFor(async () => expect(await runs()).toBeGreaterThanOrEqual(200), {
-    timeout: 20_000,
+    ...SOON,
     interval: 100,
   });
   // Between two times of the schedule nothing is under way, so that what is asked until then and what ended until then is one.
@@ -101,9 +102,7 @@ test('a slow MLflow is waited for: it is asked eight questions at once, and its 
     SIDECAR_REFRESH_WAIT_S: '0.2',
     SIDECAR_WARMUP_S: '20',
   });
-  await vi.waitFor(async () => expect((await fetch(`${sidecar.url}/readyz`)).status).toBe(200), {
-    timeout: 20_000,
-  });
+  await vi.waitFor(async () => expect((await fetch(`${sidecar.url}/readyz`)).status).toBe(200), SOON);
   await mlflow.setFault('registry', { kind: 'delay', ms: 1_000 });
   // A caller that does not wait so long: the registry is known to be slow from then on.
   await fetch(`${sidecar.url}/v1/reload?model_uri=models:/m0@champion`, { method: 'POST' });
@@ -112,7 +111,7 @@ test('a slow MLflow is waited for: it is asked eight questions at once, and its 
   await vi.waitFor(
     async () => expect((await ended(sidecar, 'unchanged')) - before).toBeGreaterThanOrEqual(24),
     {
-      timeout: 25_000,
+      ...SOON,
       interval: 100,
     },
   );
@@ -136,9 +135,9 @@ test('what is promoted comes by the schedule alone, and status, log and metrics 
   );
   const sidecar = await sidecarWith({ ...mlflow.env, SIDECAR_CONFIG: config });
   const version = async () => (await prewarmOf(sidecar))[0]?.last_run?.version;
-  await vi.waitFor(async () => expect(await version()).toBe('1'), { timeout: 5_000 });
+  await vi.waitFor(async () => expect(await version()).toBe('1'), SOON);
   mlflow.addVersion({ name: 'topic', stage: 'Production', files: { MLmodel: 'two' } });
-  await vi.waitFor(async () => expect(await version()).toBe('2'), { timeout: 5_000 });
+  await vi.waitFor(async () => expect(await version()).toBe('2'), SOON);
   const [topic, other] = await prewarmOf(sidecar);
   expect(topic).toMatchObject({ schedule: '* * * * * *', timezone: 'Europe/Berlin', skipped: 0 });
   expect(other).toMatchObject({ schedule: '0 6 * * *', last_run: null });
@@ -195,7 +194,7 @@ test('readiness waits for the warm-up, for an MLflow that starts later, and not 
   expect(probes[1]?.stdout).toContain('The warm-up is not over');
   await mlflow.clearFaults();
   const ready = async () => (await run(['status', '--ready', '--url', sidecar.url], {})).code;
-  await vi.waitFor(async () => expect(await ready()).toBe(0), { timeout: 20_000, interval: 300 });
+  await vi.waitFor(async () => expect(await ready()).toBe(0), { ...SOON, interval: 300 });
   expect((await prewarmOf(sidecar))[0]).toMatchObject({
     schedule: null,
     next_run_at: null,
@@ -211,7 +210,7 @@ test('a warm-up whose time is over lets callers in, and the reason is in the sta
   const sidecar = await sidecarWith({ ...env, SIDECAR_WARMUP_S: '1' });
   expect((await fetch(`${sidecar.url}/readyz`)).status).toBe(503);
   await vi.waitFor(async () => expect((await fetch(`${sidecar.url}/readyz`)).status).toBe(200), {
-    timeout: 3_000,
+    timeout: atMost(3_000),
   });
 });
 

@@ -7,6 +7,7 @@ import type { Outcome } from '../../src/domain/outcome.ts';
 import { WarmUp } from '../../src/prewarm/warm-up.ts';
 import { Warmer } from '../../src/prewarm/warmer.ts';
 import type { ReloadRequest } from '../../src/reload/api.ts';
+import { SOON } from '../support/limits.ts';
 import { outcome } from '../support/outcome.ts';
 import { FakeTime, HOUR, MINUTE, SECOND } from './support.ts';
 
@@ -43,7 +44,10 @@ test('a run is kept with its outcome, and told', async () => {
   expect(requests).toMatchObject([
     { uri: URI, force: false, caller: { authorization: null, prewarm: 'schedule' } },
   ]);
-  await vi.waitFor(() => expect(seen).toMatchObject([{ type: 'prewarm_finished', reason: 'schedule' }]));
+  await vi.waitFor(
+    () => expect(seen).toMatchObject([{ type: 'prewarm_finished', reason: 'schedule' }]),
+    SOON,
+  );
 });
 
 test('a time that comes while the run before is not over is left out, and told', async () => {
@@ -56,8 +60,9 @@ test('a time that comes while the run before is not over is left out, and told',
   resolve(outcome());
   await Promise.all([first, second, third]);
   expect(warmer.state(URI)).toMatchObject({ running: false, last_run: { status: 'loaded' }, skipped: 1 });
-  await vi.waitFor(() =>
-    expect(seen.map(({ type }) => type)).toEqual(['prewarm_skipped', 'prewarm_finished']),
+  await vi.waitFor(
+    () => expect(seen.map(({ type }) => type)).toEqual(['prewarm_skipped', 'prewarm_finished']),
+    SOON,
   );
 });
 
@@ -114,10 +119,10 @@ test('a warm-up goes on until everything is there, and says what is not', async 
     'The warm-up is not over: of 2 models 2 are not loaded yet: models:/a/1, models:/b/1.',
   );
   there.add('a');
-  await vi.waitFor(() => expect(asked).toEqual(['a', 'b']));
+  await vi.waitFor(() => expect(asked).toEqual(['a', 'b']), SOON);
   await Promise.resolve();
   time.pass(5 * SECOND);
-  await vi.waitFor(() => expect(asked).toEqual(['a', 'b', 'b']));
+  await vi.waitFor(() => expect(asked).toEqual(['a', 'b', 'b']), SOON);
   expect(warmUp.problem).toContain('1 are not loaded yet: models:/b/1');
   there.add('b');
   expect(warmUp.problem).toBeNull();

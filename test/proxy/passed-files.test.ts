@@ -8,6 +8,7 @@ import type { Opened } from '../../src/proxy/opened.ts';
 import { PassedFiles } from '../../src/proxy/passed-files.ts';
 import type { MlflowResponse } from '../../src/upstream/mlflow-client.ts';
 import { Buffers, ResponseBody } from '../../src/upstream/response-body.ts';
+import { SOON } from '../support/limits.ts';
 import { ASKER, json, questionsTo } from './support.ts';
 
 test('MLflow’s answer is left, and its connection, where it comes while something else is given', async () => {
@@ -44,5 +45,5 @@ test('MLflow’s answer is left, and its connection, where it comes while someth
     return instead;
   });
   expect(opened).toBe(instead);
-  await vi.waitFor(() => expect(abort).toHaveBeenCalledOnce());
+  await vi.waitFor(() => expect(abort).toHaveBeenCalledOnce(), SOON);
 });

@@ -10,7 +10,7 @@ test('the first save starts at once, the next a second later, with all that was 
   expect(started).toBe(1);
   for (let n = 0; n < 100; n++) wish();
   expect(started).toBe(1);
-  await expect.poll(() => started, { timeout: 5_000 }).toBe(2);
+  await expect.poll(() => started).toBe(2);
   await delay(100);
   expect(started).toBe(2);
 });

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { systemClock } from '../../src/domain/clock.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { Cache } from '../../src/store/cache.ts';
+import { SOON } from '../support/limits.ts';
 import { OWN, temporaryDirectory } from './support.ts';
 
 beforeEach(() => {
@@ -45,7 +46,7 @@ test('one that does not work says why, throws nothing, and is open once it works
   await rm(dir);
   await mkdir(dir);
   await vi.advanceTimersByTimeAsync(5_000);
-  await vi.waitFor(() => expect(cache.problem).toBeNull());
+  await vi.waitFor(() => expect(cache.problem).toBeNull(), SOON);
   expect(told.map(event => event.type)).toEqual(['cache_unusable', 'cache_recovered']);
 });
 
@@ -55,7 +56,7 @@ test('one that never works is tried every 5 s, is told of once, and is not tried
   const { cache, told } = cacheAt(dir);
   await cache.open();
   await vi.advanceTimersByTimeAsync(5_000);
-  await vi.waitFor(() => expect(vi.getTimerCount()).toBe(1));
+  await vi.waitFor(() => expect(vi.getTimerCount()).toBe(1), SOON);
   expect(told).toHaveLength(1);
   await cache.close();
   expect(vi.getTimerCount()).toBe(0);

@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { Lease, pidSpace, sweepDeadLeases } from '../../src/store/disk/lease.ts';
+import { SOON } from '../support/limits.ts';
 import { run, start } from './child.ts';
 import { fetched, openStore, temporaryDirectory } from './support.ts';
 
@@ -121,7 +122,7 @@ test('a lease that another host swept is there again after the next heartbeat', 
     const lease = await Lease.take(await temporaryDirectory());
     await rm(lease.dir, { recursive: true });
     vi.advanceTimersByTime(10_000);
-    await vi.waitFor(async () => expect(await readdir(lease.dir)).toEqual(['owner.json']));
+    await vi.waitFor(async () => expect(await readdir(lease.dir)).toEqual(['owner.json']), SOON);
     await lease.release();
   } finally {
     vi.useRealTimers();

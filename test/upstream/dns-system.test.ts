@@ -4,6 +4,7 @@ import type { ResolvConf } from '../../src/upstream/dns-files.ts';
 import { candidatesOf } from '../../src/upstream/dns-servers.ts';
 import { resolverOf, systemNames } from '../../src/upstream/dns-system.ts';
 import { DnsServer } from '../support/dns-server.ts';
+import { atMost } from '../support/limits.ts';
 
 const NOWHERE = Object.assign(new Error('no such name'), { code: 'ENOTFOUND' });
 
@@ -81,7 +82,7 @@ describe('a name server', () => {
     for (const name of ['slow', 'slow.a.test', 'slow.b.test']) server.answer(name, 'silent');
     const startedAt = performance.now();
     await expect(resolve('slow')).rejects.toMatchObject({ code: 'ETIMEOUT' });
-    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    expect(performance.now() - startedAt).toBeLessThan(atMost(3_000));
     expect(server.asked.filter(question => !question.endsWith('slow.a.test'))).toEqual([]);
   });
 });
@@ -152,7 +153,7 @@ describe('the system', () => {
     const { resolve, asked } = await start({ system: () => new Promise(() => undefined) });
     const hung = ['a.example', 'a.example', 'b.example'].map(resolve);
     for (const one of hung) one.catch(() => undefined);
-    await expect.poll(() => asked.toSorted(), { timeout: 10_000 }).toEqual(['a.example', 'b.example']);
+    await expect.poll(() => asked.toSorted()).toEqual(['a.example', 'b.example']);
     await expect(resolve('c.example')).rejects.toMatchObject({ code: 'ENOTFOUND' });
     expect(asked).toHaveLength(2);
   });

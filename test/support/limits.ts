@@ -1,0 +1,13 @@
+/** Whether times are held to what is promised, to the millisecond: `npm run chaos`, on a machine that does nothing else. */
+const IS_STRICT = process.env['CHAOS'] !== undefined;
+
+/** A busy machine is late by seconds. What nothing ends goes on for longer. */
+const ROOM_MS = 5_000;
+
+/** Milliseconds that what is promised within `ms` may take here: so many in `npm run chaos`, and with room for a busy machine in `npm test`. */
+export function atMost(ms: number): number {
+  return IS_STRICT ? ms : ms + ROOM_MS;
+}
+
+/** How long `vi.waitFor` waits for what is to come. */
+export const SOON = { timeout: 20_000 };
