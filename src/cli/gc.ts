@@ -50,6 +50,7 @@ const WHY = {
   litter: 'nobody has it any more',
   superseded: 'superseded over 24 h ago',
   space: 'superseded or put aside, and space is needed',
+  unused: 'nobody asked for it lately, and space is needed',
   too_stale: 'too old to be given, and space is needed',
 };
 

@@ -114,8 +114,7 @@ export class DeadlineReloader implements Reloader {
 
   /** What was published when the call came, or by its run, may be found damaged before the answer is out. */
   #isTakenAway(verdict: Verdict, { scope, request }: Case, store: Store): boolean {
-    const isGiving = verdict.kind === 'given' || verdict.kind === 'stale';
-    return isGiving && store.refs.get(scope, request.uri).published === null;
+    return isGiving(verdict) && store.refs.get(scope, request.uri).published === null;
   }
 
   /** Has a ref of the sidecar's own fetched, as a call for it would, for whoever asks next. */
@@ -189,6 +188,8 @@ export class DeadlineReloader implements Reloader {
     const { clock, events, mlflowUri } = this.#options;
     const scope = c?.scope ?? this.scope(request.caller);
     const after = store === null ? null : store.refs.get(scope, request.uri);
+    if (isGiving(verdict) && after?.published)
+      store?.usage.given(after.published.snapshot, verdict.kind === 'given' || store.disk.isHanging);
     const durationMs = clock.monotonic() - request.startedAt;
     const attempts = c?.run.attempts ?? 0;
     const ofRun = verdict.kind === 'given' && verdict.source === 'cache' ? [] : (c?.run.breakers ?? []);
@@ -215,6 +216,10 @@ export class DeadlineReloader implements Reloader {
     });
     return outcome;
   }
+}
+
+function isGiving({ kind }: Verdict): boolean {
+  return kind === 'given' || kind === 'stale';
 }
 
 function leaveWith(run: Run, unwanted: AbortSignal | undefined): void {

@@ -55,7 +55,7 @@ export class Store {
   readonly #staging: Staging;
   readonly #snapshots: Snapshots;
   readonly #manifests: Manifests;
-  readonly #usage: Usage;
+  readonly usage: Usage;
   readonly collector: Collector;
   readonly #reservations: Reservations;
   readonly #quarantine: Quarantine;
@@ -84,9 +84,9 @@ export class Store {
     this.jobs = new Texts(layout.jobs, tmp, access.problem);
     this.answers = new Texts(layout.answers, tmp, access.problem);
     this.#staging = new Staging(new Blobs(layout, tmp), this.partials);
-    this.#usage = new Usage(layout, clock);
+    this.usage = new Usage(layout, clock);
     const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
-    this.refs = new Refs(layout, tmp, access.problem, onWriteError, this.#usage);
+    this.refs = new Refs(layout, tmp, access.problem, onWriteError, this.usage);
     this.#snapshots = new Snapshots(layout, tmp);
     this.#manifests = new Manifests(layout, tmp);
     const { refs, ownership } = this;
@@ -95,7 +95,7 @@ export class Store {
       tmp,
       own,
       refs,
-      usage: this.#usage,
+      usage: this.usage,
       ownership,
       limits,
       clock,
@@ -157,7 +157,7 @@ export class Store {
     const found = await this.#looks(() => this.#manifests.find(scope, root));
     if (found === null || this.refs.withdrawn.has(found.snapshot)) return null;
     // First noted, then looked at: whoever collects looks at the note before it removes anything.
-    await this.#usage.found(found.snapshot);
+    await this.usage.found(found.snapshot);
     return (await this.hasSnapshot(found.snapshot)) ? found : null;
   }
 
@@ -198,7 +198,7 @@ export class Store {
       const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
       await this.#manifests.save(scope, root, fetched);
       // By this process' clock: that of the disk may be another.
-      await this.#usage.found(fetched.snapshot);
+      await this.usage.found(fetched.snapshot);
       this.#reservations.added(manifest.bytes);
       this.refs.withdrawn.readmit(fetched.snapshot);
       return fetched;

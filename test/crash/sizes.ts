@@ -18,6 +18,8 @@ interface Sizes {
   readonly readers: number;
   /** Of two versions that clients load through the proxy meanwhile. */
   readonly swaps: number;
+  /** Versions that are loaded once each, by number, under a quota of three and a half of them. */
+  readonly numbered: { readonly versions: number; readonly bytes: number };
 }
 
 const SHORT: Sizes = {
@@ -30,6 +32,7 @@ const SHORT: Sizes = {
   publishes: 150,
   readers: 20,
   swaps: 200,
+  numbered: { versions: 12, bytes: 1024 * 1024 },
 };
 const LONG: Sizes = {
   random: { kills: 200, lanes: 2, shape: { files: 100, bytes: 10 * 1024 } },
@@ -41,6 +44,7 @@ const LONG: Sizes = {
   publishes: 10_000,
   readers: 100,
   swaps: 2_000,
+  numbered: { versions: 200, bytes: 10 * 1024 * 1024 },
 };
 
 /** All runs together end within a quarter of an hour on two cores. */
@@ -54,6 +58,7 @@ const MIXED: Sizes = {
   overloadSeconds: 60,
   publishes: 1_000,
   swaps: 400,
+  numbered: { versions: 40, bytes: 10 * 1024 * 1024 },
 };
 
 function sizes(): Sizes {

@@ -1,7 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { account } from '../crash/account.ts';
+import { SIZES } from '../crash/sizes.ts';
+import { loadModel } from '../support/mlflow-load.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { startSidecar } from '../support/sidecar.ts';
 import { reload } from './harness.ts';
@@ -52,3 +55,69 @@ test('a version for which the cache has no room leaves the last good one, with t
   const status: unknown = await (await fetch(`${sidecar.url}/v1/status`)).json();
   expect(status).toMatchObject({ cache: { max_bytes: MAX_BYTES, free_bytes: expect.any(Number) } });
 });
+
+/** Of all contents in a cache. */
+async function contentBytes(cacheDir: string): Promise<number> {
+  const dir = join(cacheDir, 'v1/blobs');
+  const entries = await readdir(dir, { recursive: true, withFileTypes: true });
+  const files = entries.filter(entry => entry.isFile()).map(entry => join(entry.parentPath, entry.name));
+  const sizes = files.map(file =>
+    stat(file).then(
+      ({ size }) => size,
+      () => 0,
+    ),
+  );
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+}
+
+test.each(['through the proxy', 'by a reload of its number'])(
+  'each of many versions is loaded %s, under a quota of three and a half of them',
+  async way => {
+    const { versions, bytes } = SIZES.numbered;
+    const quota = 3.5 * bytes;
+    const upstream = await ScriptedMlflow.start();
+    const sidecar = await startSidecar({ ...upstream.env, SIDECAR_CACHE_MAX_BYTES: String(quota) });
+    onTestFinished(async () => {
+      await sidecar.stop();
+      await upstream.close();
+    });
+    const label = (version: string) => `weights of version ${version} `;
+    const add = (version: string, stage?: string) =>
+      upstream.addVersion({
+        name: 'churn',
+        version,
+        ...(stage === undefined ? {} : { stage }),
+        files: { MLmodel: `version: ${version}\n`, 'data/weights.bin': Buffer.alloc(bytes, label(version)) },
+      });
+    add('1', 'Production');
+    const production = (await reload(sidecar.url, URI)).outcome;
+    let most = 0;
+    for (let number = 2; number <= versions + 1; number++) {
+      const version = String(number);
+      const added = add(version);
+      if (way === 'through the proxy') {
+        const { files } = await loadModel(sidecar.url, `models:/churn/${version}`);
+        expect(files.get('data/weights.bin')?.equals(Buffer.alloc(bytes, label(version)))).toBe(true);
+      } else {
+        const { outcome } = await reload(sidecar.url, `models:/churn/${version}`);
+        expect(outcome).toMatchObject({ status: 'loaded', version, warning: null });
+        const weights = await readFile(join(outcome.path ?? '', 'data/weights.bin'));
+        expect(weights.equals(Buffer.alloc(bytes, label(version)))).toBe(true);
+      }
+      upstream.models.purgeVersion(added);
+      most = Math.max(most, await contentBytes(sidecar.cacheDir));
+    }
+    await account('versions loaded once under a small quota', {
+      versions,
+      mostMiB: Math.round(most / 1_048_576),
+    });
+    // What was given just now may be over it.
+    expect(most).toBeLessThanOrEqual(quota + 1.1 * bytes);
+    // What the model's stage means is as it was.
+    expect((await reload(sidecar.url, URI)).outcome).toMatchObject({
+      status: 'unchanged',
+      path: production.path,
+    });
+  },
+  600_000,
+);

@@ -6,7 +6,17 @@ import { scopeOf } from '../../src/domain/scope.ts';
 import { NO_DEMAND } from '../../src/store/collect/collector.ts';
 import { pidSpace } from '../../src/store/disk/lease.ts';
 import { Vanished } from '../../src/store/disk/vanished.ts';
-import { blobsIn, HOUR_MS, load, MINUTE_MS, openLimited, SIZE, snapshotsIn, URI } from './collect-support.ts';
+import {
+  blobsIn,
+  HOUR_MS,
+  type Limited,
+  load,
+  MINUTE_MS,
+  openLimited,
+  SIZE,
+  snapshotsIn,
+  URI,
+} from './collect-support.ts';
 import { bodyOf, commitAll, fetched, filesBelow, litter, OWN, takeAll, versionOf } from './support.ts';
 
 const KIB = 1_024;
@@ -270,4 +280,52 @@ test('something strange in the cache ends no collection', async () => {
   await mkdir(join(opened.dir, 'v1/state/manifests/a-directory'));
   opened.clock.advance(HOUR_MS);
   await expect(opened.store.collector.collect(NO_DEMAND)).resolves.toMatchObject({ usedBytes: SIZE });
+});
+
+describe('versions that were asked for by number', () => {
+  const numbered = (version: number) => parseModelUri(`models:/churn/${version}`);
+  const asked = async (opened: Limited, version: number) =>
+    await load(opened, version, { uri: numbered(version) });
+
+  test('make room for the next one, whatever number of them, and the cache stays within its quota and one version', async () => {
+    const opened = await openLimited({ maxBytes: 3 * SIZE });
+    const production = await load(opened, 1_000);
+    for (let version = 1; version <= 20; version++) {
+      const snapshot = await asked(opened, version);
+      expect(await readFile(join(opened.store.layout.snapshot(snapshot), 'MLmodel'), 'utf8')).toMatch(
+        new RegExp(`^version: ${version}\n`),
+      );
+      expect((await snapshotsIn(opened.dir)).length).toBeLessThanOrEqual(4);
+    }
+    expect(await snapshotsIn(opened.dir)).toContain(production);
+    expect(opened.store.refs.everyone().length).toBeLessThanOrEqual(4);
+    const records = await filesBelow(join(opened.dir, 'v1/refs'));
+    expect(records).toContain('churn/20.json');
+    expect(records).not.toContain('churn/10.json');
+    expect(await filesBelow(join(opened.dir, 'v1/models'))).toEqual(
+      records.map(name => name.replace('.json', '')),
+    );
+  });
+
+  test('go in the order in which they were last given', async () => {
+    const opened = await openLimited({ maxBytes: 3 * SIZE });
+    const [first, second] = [await asked(opened, 1), await asked(opened, 2)];
+    await asked(opened, 3);
+    opened.clock.advance(MINUTE_MS);
+    opened.store.usage.given(first, false);
+    // What was given last of all may still be in the way.
+    for (const version of [4, 5]) await asked(opened, version);
+    const left = await snapshotsIn(opened.dir);
+    expect(left).toContain(first);
+    expect(left).not.toContain(second);
+  });
+
+  test('are kept where they are configured; the message names what holds the space', async () => {
+    const models = new Set([1, 2, 3].map(version => `models:/churn/${version}`));
+    const opened = await openLimited({ maxBytes: 3 * SIZE, models });
+    for (const version of [1, 2, 3]) await asked(opened, version);
+    opened.clock.advance(HOUR_MS);
+    await expect(asked(opened, 4)).rejects.toThrow('Most is held by models:/churn/1 (1 version, 9.8 KiB), ');
+    expect(await snapshotsIn(opened.dir)).toHaveLength(3);
+  });
 });

@@ -1,4 +1,5 @@
 import type { Steps } from '../../policy/slices.ts';
+import { type AskedSnapshot, askedSnapshots, keptBy } from './asked.ts';
 import {
   type BlobItem,
   Content,
@@ -7,6 +8,8 @@ import {
   type SnapshotItem,
   type SpareItem,
 } from './content.ts';
+import { holdersOf } from './holders.ts';
+import type { CollectPlan, Removal, Space, Why } from './plan.ts';
 
 /** A superseded snapshot, or a spare, is kept so long unless space is needed. */
 const KEPT_MS = 24 * 3_600_000;
@@ -14,59 +17,10 @@ const KEPT_MS = 24 * 3_600_000;
 export const READER_GRACE_MS = 30_000;
 /** For what another process is about to publish: from its first link to the record that names the snapshot. */
 export const IN_FLIGHT_GRACE_MS = 5 * 60_000;
+/** For whoever was given a path and loads it: until then it goes after everything else. */
+export const GIVEN_GRACE_MS = 5 * 60_000;
 /** Down to this share of what the cache may hold, so that not every download has to make room. */
 const SWEPT_TO = 0.8;
-
-/** In bytes. */
-export interface Space {
-  /** What the cache may hold. */
-  readonly maxBytes: number;
-  /** What must stay free on its file system. */
-  readonly minFreeBytes: number;
-  readonly freeBytes: number;
-  /** What downloads under way may yet add to the cache's content. */
-  readonly reservedBytes: number;
-  /** As much of it as is not on the disk yet. */
-  readonly unwrittenBytes: number;
-  /** What somebody is about to add. */
-  readonly neededBytes: number;
-}
-
-type Why = 'litter' | 'superseded' | 'space' | 'too_stale';
-
-export type Removal =
-  | {
-      readonly kind: 'snapshot';
-      readonly why: Why;
-      readonly item: SnapshotItem;
-      /** Contents that no other snapshot has. */
-      readonly blobs: readonly BlobItem[];
-    }
-  | { readonly kind: 'blob'; readonly why: Why; readonly item: BlobItem }
-  | {
-      readonly kind: 'orphan';
-      readonly why: Why;
-      readonly path: string;
-      /** Contents that no snapshot has. */
-      readonly blobs: readonly BlobItem[];
-    }
-  | { readonly kind: 'spare'; readonly why: Why; readonly item: SpareItem }
-  | { readonly kind: 'ref'; readonly why: Why; readonly item: RefItem };
-
-export interface CollectPlan {
-  /** In this order. */
-  readonly removals: readonly Removal[];
-  /** That there are before. */
-  readonly snapshots: number;
-  readonly usedBytes: number;
-  readonly freedBytes: number;
-  /** Superseded, but so lately that somebody may be reading it: the limit may be exceeded by so much. */
-  readonly gracedBytes: number;
-  /** What is lacking before anything is removed; 0 where there is room. */
-  readonly excessBytes: number;
-  /** What is lacking all the same. */
-  readonly shortBytes: number;
-}
 
 /**
  * What to remove from the cache, in order: litter; where space is needed, what is not of a version; what was superseded over
@@ -87,7 +41,9 @@ export function* planCollection(
   planner.removeSpares(now - KEPT_MS);
   yield* planner.removeSuperseded(now - KEPT_MS, SWEPT_TO, 'superseded');
   yield* planner.removeSuperseded(now, 1, 'space');
+  yield* planner.removeAsked(now - GIVEN_GRACE_MS);
   yield* planner.removeTooStale(now - maxStaleMs);
+  yield* planner.removeAsked(now);
   return planner.plan();
 }
 
@@ -101,6 +57,9 @@ class Planner {
   readonly #keepers = new Map<string, number>();
   /** What may go, least recently used first. */
   #candidates: readonly SnapshotItem[] = [];
+  /** The same of what nothing but old questions keep. */
+  #asked: readonly AskedSnapshot[] = [];
+  readonly #forgotten = new Set<RefItem>();
   readonly #usedBytes: number;
   #gracedBytes = 0;
   #excessBytes = 0;
@@ -117,7 +76,12 @@ class Planner {
   /** What may go, and what not yet. */
   *sortOut(): Steps<void> {
     const loose = this.#inventory.snapshots.filter(({ id }) => this.#keepersOf(id) === 0);
-    this.#gracedBytes = yield* this.#bytesOnlyIn(loose.filter(item => this.#isGraced(item)));
+    const asked = askedSnapshots(this.#inventory);
+    const last = asked.at(-1);
+    const isJustGiven = last !== undefined && last.lastUsedAt > this.#now - READER_GRACE_MS;
+    this.#asked = isJustGiven ? asked.slice(0, -1) : asked;
+    const graced = loose.filter(item => this.#isGraced(item));
+    this.#gracedBytes = yield* this.#bytesOnlyIn(isJustGiven ? [...graced, last.item] : graced);
     this.#excessBytes = Math.max(0, this.#excess(1));
     const candidates = loose.filter(item => !this.#isGraced(item));
     this.#candidates = candidates.toSorted((a, b) => a.lastUsedAt - b.lastUsedAt);
@@ -162,15 +126,40 @@ class Planner {
     yield* this.#removeIf(item => this.#excess(share) > 0 && item.lastUsedAt <= usedBefore, why);
   }
 
+  /** The one that was given last stays for those who open its files now, if it was given just now. */
+  *removeAsked(usedBefore: number): Steps<void> {
+    const kept: AskedSnapshot[] = [];
+    for (const asked of this.#asked) {
+      yield;
+      // Those that are too old to be given went before.
+      if (asked.refs.every(ref => this.#forgotten.has(ref))) continue;
+      if (asked.lastUsedAt > usedBefore || this.#excess(1) <= 0) kept.push(asked);
+      else {
+        for (const ref of asked.refs) this.#forget(ref, 'unused');
+        this.#removeSnapshot(asked.item, 'unused');
+      }
+    }
+    this.#asked = kept;
+  }
+
+  #forget(item: RefItem, why: Why): void {
+    this.#forgotten.add(item);
+    this.#removals.push({ kind: 'ref', why, item });
+  }
+
   *removeTooStale(confirmedBefore: number): Steps<void> {
     const old = this.#inventory.refs.filter(
-      ref => ref.isExpendable && ref.current !== null && (ref.confirmedAt ?? 0) < confirmedBefore,
+      ref =>
+        ref.isExpendable &&
+        keptBy(ref).length > 0 &&
+        !this.#forgotten.has(ref) &&
+        (ref.confirmedAt ?? 0) < confirmedBefore,
     );
     const byId = new Map(this.#inventory.snapshots.map(item => [item.id, item]));
     for (const item of old.toSorted((a, b) => (a.confirmedAt ?? 0) - (b.confirmedAt ?? 0))) {
       yield;
       if (this.#excess(1) <= 0) return;
-      this.#removals.push({ kind: 'ref', why: 'too_stale', item });
+      this.#forget(item, 'too_stale');
       for (const id of keptBy(item)) {
         this.#keepers.set(id, this.#keepersOf(id) - 1);
         const snapshot = byId.get(id);
@@ -181,6 +170,7 @@ class Planner {
   }
 
   plan(): CollectPlan {
+    const shortBytes = Math.max(0, this.#excess(1));
     return {
       removals: this.#removals,
       snapshots: this.#inventory.snapshots.length,
@@ -188,7 +178,8 @@ class Planner {
       freedBytes: this.#usedBytes - this.#content.bytes,
       gracedBytes: this.#gracedBytes,
       excessBytes: this.#excessBytes,
-      shortBytes: Math.max(0, this.#excess(1)),
+      shortBytes,
+      holders: shortBytes === 0 ? '' : holdersOf(this.#inventory, this.#forgotten),
     };
   }
 
@@ -233,9 +224,4 @@ class Planner {
     }
     return this.#usedBytes - content.bytes;
   }
-}
-
-/** What a ref points to and what it pointed to before. */
-export function keptBy({ current, previous }: RefItem): readonly string[] {
-  return [current, previous].filter(id => id !== null);
 }

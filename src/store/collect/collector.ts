@@ -10,9 +10,10 @@ import type { Layout } from '../disk/layout.ts';
 import type { Ownership } from '../disk/ownership.ts';
 import type { Refs } from '../records/refs.ts';
 import type { Usage } from '../records/usage.ts';
-import { type CollectPlan, planCollection, type Space } from './collect-plan.ts';
+import { planCollection } from './collect-plan.ts';
 import type { RefItem } from './content.ts';
 import { takeInventory } from './inventory.ts';
+import type { CollectPlan, Space } from './plan.ts';
 import { removeLeftovers, sweep } from './sweep.ts';
 
 /** What must stay free on the cache's file system: other programs live there, and file systems slow down when full. */
@@ -135,6 +136,7 @@ export class Collector {
     };
   }
 
+  /** Unless it was confirmed meanwhile. */
   async #forget({ uri, scopeId, confirmedAt, path }: RefItem): Promise<void> {
     const { refs, own } = this.#options;
     const scope = { id: scopeId, own: scopeId === own.id };

@@ -24,6 +24,7 @@ export function diskFull(
     `The cache has no room for the ${formatBytes(needed)} that the version needs; ${formatBytes(shortBytes)} are lacking.`,
     `It holds ${formatBytes(usedBytes)} of ${formatBytes(maxBytes)} (SIDECAR_CACHE_MAX_BYTES)${others}.`,
     wordsFor(disk),
+    ...(plan.holders === '' ? [] : [`Most is held by ${plan.holders}.`]),
   ];
   const isDisk = usedBytes - plan.gracedBytes + needed + othersBytes <= maxBytes;
   return new SidecarError('disk_full', message.join(' '), { hint: isDisk ? FREE : RAISE });

@@ -5,9 +5,11 @@ import { errnoOf } from '../../domain/errors.ts';
 import { mapBounded } from '../../policy/bounded.ts';
 import { isAbsent, isThere } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
-import { type CollectPlan, IN_FLIGHT_GRACE_MS, keptBy, type Removal } from './collect-plan.ts';
+import { keptBy } from './asked.ts';
+import { IN_FLIGHT_GRACE_MS } from './collect-plan.ts';
 import type { BlobItem, SnapshotItem, SpareItem } from './content.ts';
 import { type Knowledge, lastUsedAt, readRefs, statBlob } from './inventory.ts';
+import type { CollectPlan, Removal } from './plan.ts';
 
 const REMOVALS_AT_ONCE = 4;
 const ASIDE = 'aside-';
