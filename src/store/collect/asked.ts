@@ -12,7 +12,7 @@ export interface AskedSnapshot {
  * Whether the ref is only the record of an old question: a version by its number, a logged model or a path of a run, which
  * nobody configured. It means the same for ever, so it can be fetched again; a stage, an alias or `latest` cannot.
  */
-export function isAsked({ uri, isExpendable }: RefItem): boolean {
+function isAsked({ uri, isExpendable }: RefItem): boolean {
   return isExpendable && (uri.kind === 'version' || uri.kind === 'logged_model' || uri.kind === 'run');
 }
 
