@@ -97,7 +97,7 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
     tryTimeoutMs: LISTING_TRY_MS,
     budgetMs: deadlineMs,
     events,
-    breaker: artifactBreaker(),
+    breakerOf: artifactBreaker,
   });
   const servers = {
     registry: { asks: asks.registry, uri: registryUri, watch: watches.registry, limitMs: PROXIED_MS },

@@ -10,10 +10,9 @@ import { scopeOf } from './domain/scope.ts';
 import { KeptJobs } from './jobs/jobs.ts';
 import { JobRecords } from './jobs/records.ts';
 import { within } from './policy/abort.ts';
-import type { Breaker } from './policy/breaker.ts';
 import type { BreakerLimits } from './policy/breaker-rules.ts';
 import type { MlflowProxy } from './proxy/proxy.ts';
-import { QUESTIONS_AT_ONCE, RegistryClient } from './registry/client.ts';
+import { isOfRegistry, QUESTIONS_AT_ONCE, type Question, RegistryClient } from './registry/client.ts';
 import { Registry } from './registry/registry.ts';
 import { Runs } from './registry/runs.ts';
 import { CachedModels } from './reload/catalog.ts';
@@ -130,7 +129,7 @@ function breakerLimits({ breakerFailures, breakerResetS }: Options): BreakerLimi
   return { failures: breakerFailures, resetMs: breakerResetS * 1_000 };
 }
 
-/** One queue, breaker and health for each server, of which there is often but one. */
+/** One queue and one health for each server, of which there is often but one, and a breaker for each part of its API. */
 function askedServers(
   { mlflow }: Options,
   client: MlflowClient,
@@ -139,7 +138,8 @@ function askedServers(
   events: EventBus,
 ) {
   const { registryUri, trackingUri } = mlflow;
-  const server = (baseUri: string, breaker: Breaker) => {
+  const breakerOf = ({ path }: Question) => (isOfRegistry(path) ? circuits.registry : circuits.tracking);
+  const server = (baseUri: string) => {
     const health = new HealthProbe({
       client,
       baseUri,
@@ -147,13 +147,14 @@ function askedServers(
       timeoutMs: mlflow.tryTimeoutMs,
       stop: stopping,
     });
-    const asks = new RegistryClient({ ...mlflow, client, baseUri, events, breaker, health });
-    return { asks, breaker, health };
+    const asks = new RegistryClient({ ...mlflow, client, baseUri, events, breakerOf, health });
+    return { asks, health };
   };
-  const registry = server(registryUri, circuits.registry);
+  const registry = server(registryUri);
+  const tracking = registryUri === trackingUri ? registry : server(trackingUri);
   return {
-    registry,
-    tracking: registryUri === trackingUri ? registry : server(trackingUri, circuits.tracking),
+    registry: { ...registry, breaker: circuits.registry },
+    tracking: { ...tracking, breaker: circuits.tracking },
   };
 }
 

@@ -9,7 +9,7 @@ import { fetchLarge, type LargeFile, RESUMABLE_BYTES } from './large.ts';
 import { FILES_IN_WORK } from './limits.ts';
 import { Changed } from './range.ts';
 import type { SmallFile } from './source.ts';
-import { type FetchInSlot, pastBreaker } from './trial.ts';
+import { type FetchInSlot, ofTry, pastBreaker } from './trial.ts';
 import type { ListedFile } from './walk.ts';
 
 /** A try is bounded by its run's own limit and by the progress floor. */
@@ -144,8 +144,8 @@ async function inTries<T>(
   work: FetchInSlot<T>,
 ): Promise<T> {
   const { slots, floor, arrivals } = options;
-  return await retry(FILE_PLAN, hooksFor(file, options, call), call.signal, signal =>
-    pastBreaker(slots, file.source.breaker, floor, signal, async (until, came, giveBack) => {
+  return await retry(FILE_PLAN, hooksFor(file, options, call), call.signal, (signal, attempt) =>
+    pastBreaker(slots, file.source, floor, ofTry(call, signal, attempt), async (until, came, giveBack) => {
       const count = (bytes: number) => {
         came(bytes);
         arrivals.came(file.key);
@@ -178,12 +178,12 @@ async function downloadLarge(
       arrivals.grows(listed.key, large.followed);
       arrivals.came(listed.key);
     },
-    retry: async (signal, work) =>
+    retry: async (under, work) =>
       await retry(
         FILE_PLAN,
         { ...hooks, isTransient: error => !(error instanceof Changed) && hooks.isTransient(error) },
-        signal,
-        work,
+        under.signal,
+        (signal, attempt) => work(ofTry(under, signal, attempt)),
       ),
   };
   // Its tries are not requests: those within ask the breaker.
@@ -202,6 +202,7 @@ async function downloadLarge(
 function hooksFor(file: ListedFile, options: FetchOptions, call: Call) {
   return {
     breaker: file.source.breaker,
+    item: file.source.root,
     passesByItself: true as const,
     isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
     timeoutError: () => new SidecarError('artifact_timeout', `${file.path} did not come in time.`),

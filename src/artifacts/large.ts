@@ -53,7 +53,7 @@ export interface LargeFile {
   /** Told of each chunk: what is there is of the content that comes now. */
   readonly came: () => void;
   /** Does it, and tries again what broke on the way. */
-  readonly retry: (signal: AbortSignal, work: (signal: AbortSignal) => Promise<void>) => Promise<void>;
+  readonly retry: (call: Call, work: (call: Call) => Promise<void>) => Promise<void>;
 }
 
 /**
@@ -76,7 +76,7 @@ async function fetchRest(file: LargeFile, call: Call): Promise<void> {
   const { promise: rest, resolve: announce } = Promise.withResolvers<Iterable<Stretch>>();
   const work = async (queue: Iterable<Stretch>) => {
     for (const stretch of queue) {
-      await file.retry(under.signal, signal => fetchPart(file, stretch, { ...under, signal }));
+      await file.retry(under, ofTry => fetchPart(file, stretch, ofTry));
     }
   };
   const lead = async () => {
@@ -105,9 +105,9 @@ async function fetchFirst(
   announce: (rest: Iterable<Stretch>) => void,
 ): Promise<void> {
   let part: Stretch | null = null;
-  await file.retry(call.signal, async signal => {
-    if (part !== null) return await fetchPart(file, part, { ...call, signal });
-    await begin(file, { ...call, signal }, stretch => {
+  await file.retry(call, async ofTry => {
+    if (part !== null) return await fetchPart(file, part, ofTry);
+    await begin(file, ofTry, stretch => {
       part = stretch;
       announce(stretches(stretch.end, file.size, file.parts.size));
     });
@@ -171,7 +171,7 @@ async function opened(
   use: (found: Watched) => Promise<void>,
 ): Promise<void> {
   const { listed, limits } = file;
-  await pastBreaker(file.slots, listed.source.breaker, limits, call.signal, (signal, came) =>
+  await pastBreaker(file.slots, listed.source, limits, call, (signal, came) =>
     openedInSlot(file, { ...call, signal }, wanted, found =>
       use({
         ...found,

@@ -85,6 +85,8 @@ export class MlflowArtifacts implements ArtifactSource {
     url.searchParams.set('path', [...this.#segments, ...segmentsOf(dir)].join('/'));
     const hooks = {
       breaker: this.breaker,
+      item: this.root,
+      together: call.together,
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
       timeoutError: (ms: number) =>
         new SidecarError('artifact_timeout', `${what} did not come within ${ms / 1_000} s.`),

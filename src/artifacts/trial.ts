@@ -1,8 +1,10 @@
 import { SidecarError } from '../domain/errors.ts';
 import { untilAborted, within } from '../policy/abort.ts';
-import type { Breaker, Trial } from '../policy/breaker.ts';
+import type { Trial } from '../policy/breaker.ts';
 import type { Slots } from '../policy/fair-limit.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
+import type { Call } from '../upstream/mlflow-client.ts';
+import type { ArtifactSource } from './source.ts';
 
 /** A file may take hours; whether its server is well shows sooner. */
 const TRIAL_MS = 30_000;
@@ -20,16 +22,17 @@ export type FetchInSlot<T> = (signal: AbortSignal, came: Came, giveBack: () => v
 /**
  * Fetches one file, or a part of it, in a slot and past the breaker of its server. Where another's trial is under way it
  * waits for that one, without a slot: refused, it would end its run, and with it perhaps the trial.
- * @param breaker none for local files
  * @throws SidecarError `circuit_open`, or what `fetch` throws
  */
 export async function pastBreaker<T>(
   slots: Slots,
-  breaker: Breaker | undefined,
+  { breaker, root }: Pick<ArtifactSource, 'breaker' | 'root'>,
   floor: FloorLimits,
-  signal: AbortSignal,
+  { signal, together }: Pick<Call, 'signal' | 'together'>,
   fetch: FetchInSlot<T>,
 ): Promise<T> {
+  // However many of its files fail, that is one version.
+  const about = { item: root, together };
   if (breaker === undefined)
     return await slots.use(signal, giveBack => fetch(signal, () => undefined, giveBack));
   // By then a trial has been decided, or the floor has ended it.
@@ -40,10 +43,18 @@ export async function pastBreaker<T>(
     const done = await slots.use(signal, async giveBack => {
       if (breaker.trial !== null && msLeft > 0) return null;
       const fetchIt: Fetch<T> = (until, came) => fetch(until, came, giveBack);
-      return { value: await breaker.run(signal, trial => onTrial(trial, floor, signal, fetchIt)) };
+      const fetching = breaker.run(signal, trial => onTrial(trial, floor, signal, fetchIt), undefined, about);
+      return { value: await fetching };
     });
     if (done !== null) return done.value;
   }
+}
+
+/** The call as one of its tries makes it; the first tries of a download are made together, and so are its second ones. */
+export function ofTry(call: Call, signal: AbortSignal, attempt: number): Call {
+  return call.together === undefined
+    ? { ...call, signal }
+    : { ...call, signal, together: `${call.together} ${attempt}` };
 }
 
 /**

@@ -9,10 +9,14 @@ import {
   type BreakerLimits,
   begun,
   type Circuit,
+  causeOf,
   type Ending,
   ended,
+  halfOpened,
   INITIAL,
   isServerFault,
+  refused,
+  type Subject,
 } from './breaker-rules.ts';
 
 /** The longest time that a timer can wait: opossum's own half-open never comes. */
@@ -28,6 +32,11 @@ export interface BreakerOptions {
   readonly limits: BreakerLimits;
   readonly clock: Clock;
   readonly onChange: OnChange;
+}
+
+interface Failure {
+  readonly reason: string;
+  readonly cause: string | null;
 }
 
 /** The one request that decides whether the server is well again. */
@@ -93,27 +102,37 @@ export class Breaker {
     return this.#trial?.promise ?? null;
   }
 
-  /** Why a request would be refused now; null where it would be let through. */
-  refusal(): SidecarError | null {
-    return admits(this.#now()) ? null : this.#refused();
+  /**
+   * Why a request would be refused now; null where it would be let through.
+   * @param item what it is about
+   */
+  refusal(item: string | null = null): SidecarError | null {
+    return this.#admits(item) ? null : this.#refused(item);
+  }
+
+  /** The server shows that it is well: where it was left alone, one request may find out now. */
+  halfOpen(): void {
+    const circuit = halfOpened(this.#now(), this.#options.clock.monotonic());
+    if (circuit !== this.#circuit) this.#become(circuit, null);
   }
 
   /**
    * Lets `work` begin, and learns from how it ends. Its trial, where it is one, must end by itself in time.
    * @param signal what ends the work from outside, which says nothing about the server
    * @param isNeutral whether a result says nothing about the server either
+   * @param about what it is about; null where each failure counts
    * @throws SidecarError `circuit_open`, or what `work` throws
    */
   async run<T>(
     signal: AbortSignal,
     work: (trial: Trial | null) => Promise<T>,
     isNeutral: (result: T) => boolean = () => false,
+    about: Subject | null = null,
   ): Promise<T> {
-    const circuit = this.#now();
-    if (!admits(circuit)) throw this.#refused();
-    this.#become(begun(circuit), null);
+    if (!this.#admits(about?.item ?? null)) throw this.#refused(about?.item ?? null);
+    this.#become(begun(this.#now()), null);
     const { generation, state } = this.#circuit;
-    const end = (ending: Ending, reason: string | null) => this.#end(generation, ending, reason);
+    const end = (ending: Ending, failure: Failure | null) => this.#end(generation, ending, failure);
     try {
       const result =
         state === 'closed'
@@ -124,7 +143,7 @@ export class Breaker {
     } catch (thrown) {
       const error = signal.aborted ? toSidecarError(signal.reason) : toSidecarError(thrown);
       const ending = this.#endingOf(error, signal.aborted);
-      end(ending, ending === 'failure' ? error.message : null);
+      end(ending, ending === 'failure' ? { reason: error.message, cause: causeOf(error, about) } : null);
       throw thrown;
     }
   }
@@ -150,13 +169,18 @@ export class Breaker {
     return 'failure';
   }
 
-  #end(generation: number, ending: Ending, reason: string | null): void {
-    const now = this.#options.clock.monotonic();
+  #end(generation: number, ending: Ending, failure: Failure | null): void {
+    const { clock, limits } = this.#options;
     const before = this.#circuit;
-    const after = ended(before, generation, ending, this.#options.limits, now);
+    const after = ended(before, generation, ending, limits, clock.monotonic(), failure?.cause ?? null);
     if (after === before) return;
+    const reason = failure?.reason ?? null;
     if (reason !== null) this.#lastFailure = reason;
     this.#become(after, reason);
+  }
+
+  #admits(item: string | null): boolean {
+    return admits(this.#now(), this.#options.clock.monotonic(), item);
   }
 
   #become(circuit: Circuit, reason: string | null): void {
@@ -179,11 +203,13 @@ export class Breaker {
     return at(this.#circuit, this.#options.clock.monotonic());
   }
 
-  #refused(): SidecarError {
+  #refused(item: string | null): SidecarError {
+    this.#circuit = refused(this.#now(), item);
     const retryInMs = this.retryInMs;
     const retryAfterS = retryInMs === null ? TRIAL_RETRY_S : Math.max(retryInMs / 1_000, TRIAL_RETRY_S);
-    const next =
-      retryInMs === null ? 'a trial is under way' : `the next trial is in ${Math.ceil(retryAfterS)} s`;
+    const trial =
+      this.#trial === null ? 'other requests find out first whether it is back' : 'a trial is under way';
+    const next = retryInMs === null ? trial : `the next trial is in ${Math.ceil(retryAfterS)} s`;
     const times = this.failures === 1 ? 'once' : `${this.failures} times in a row`;
     const last = this.#lastFailure === null ? '' : ` Last failure: ${this.#lastFailure}`;
     return new SidecarError('circuit_open', `${this.#options.who} failed ${times}; ${next}.${last}`, {

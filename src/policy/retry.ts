@@ -2,6 +2,7 @@ import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import { delay, withTimeout } from './abort.ts';
 import { backoffMs } from './backoff.ts';
 import type { Breaker } from './breaker.ts';
+import type { Subject } from './breaker-rules.ts';
 
 /** How often and how long one request is tried. Times in milliseconds. */
 export interface RetryPlan {
@@ -15,6 +16,10 @@ export interface RetryPlan {
 export interface RetryHooks<T = unknown> {
   /** Of the server that is asked: it may refuse a try, and learns how each ends. */
   readonly breaker?: Breaker | undefined;
+  /** What is asked. */
+  readonly item?: string;
+  /** Names the tries that are made together with this one. */
+  readonly together?: string | undefined;
   /** Each try asks the breaker itself, since it waits for something else before it leaves. */
   readonly passesByItself?: true;
   /** Whether a result tells the breaker nothing, such as a definite no. */
@@ -42,7 +47,7 @@ export async function retry<T>(
   return await withTimeout(plan.budgetMs, signal, overBudget, async budget => {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await guarded(hooks, budget, () =>
+        return await guarded(hooks, attempt, budget, () =>
           withTimeout(plan.tryTimeoutMs, budget, tooSlow, inner => work(inner, attempt)),
         );
       } catch (error) {
@@ -60,12 +65,23 @@ export async function retry<T>(
 }
 
 async function guarded<T>(
-  { breaker, passesByItself, isNeutral }: RetryHooks<T>,
+  hooks: RetryHooks<T>,
+  attempt: number,
   signal: AbortSignal,
   work: () => Promise<T>,
 ): Promise<T> {
+  const { breaker, passesByItself, isNeutral } = hooks;
   if (breaker === undefined || passesByItself) return await work();
-  return await breaker.run(signal, work, isNeutral);
+  return await breaker.run(signal, work, isNeutral, subjectOf(hooks, attempt));
+}
+
+/** Later tries are not made together with the first. */
+function subjectOf(
+  { item, together }: Pick<RetryHooks, 'item' | 'together'>,
+  attempt: number,
+): Subject | null {
+  if (item === undefined) return null;
+  return { item, together: together === undefined ? undefined : `${together} ${attempt}` };
 }
 
 async function pause(
@@ -83,13 +99,13 @@ async function pause(
 
 function waitBeforeNext(
   plan: RetryPlan,
-  hooks: Pick<RetryHooks, 'breaker' | 'isTransient' | 'passesByItself'>,
+  hooks: Pick<RetryHooks, 'breaker' | 'item' | 'isTransient' | 'passesByItself'>,
   attempt: number,
   error: SidecarError,
 ): number | null {
   // Who asks the breaker by itself may wait for a trial's end.
   const isWaitedFor = hooks.passesByItself === true && (hooks.breaker?.trial ?? null) !== null;
-  const isRefused = !isWaitedFor && (hooks.breaker?.refusal() ?? null) !== null;
+  const isRefused = !isWaitedFor && (hooks.breaker?.refusal(hooks.item) ?? null) !== null;
   if (isRefused || attempt >= plan.attempts || !hooks.isTransient(error)) return null;
   return backoffMs(attempt, Math.random(), error.retryAfterS);
 }

@@ -7,6 +7,7 @@ import { type FloorLimits, ProgressFloor } from '../policy/progress-floor.ts';
 import { retry } from '../policy/retry.ts';
 import type { RegistryWatch } from '../reload/registry-watch.ts';
 import { contentLength, isAboutTheRequest, Refusal, singleHeader, statusError } from '../upstream/failure.ts';
+import { artifactItem } from '../upstream/items.ts';
 import type { MlflowClient, MlflowResponse } from '../upstream/mlflow-client.ts';
 import { answered } from './answer.ts';
 import type { Asker } from './asker.ts';
@@ -114,6 +115,7 @@ export class PassedFiles {
     const plan = { attempts: ATTEMPTS, tryTimeoutMs: deadlineMs, budgetMs: deadlineMs };
     const hooks = {
       breaker: breaker(),
+      item: artifactItem(request.segments),
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code) && !(error instanceof Refusal),
       timeoutError: (ms: number) =>
         new SidecarError('artifact_timeout', `${what} did not come within ${ms / 1_000} s.`),

@@ -5,6 +5,7 @@ import { Places } from '../policy/places.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import { Refusal } from '../upstream/failure.ts';
 import type { HealthProbe } from '../upstream/health.ts';
+import { artifactItem, questionItem } from '../upstream/items.ts';
 import { type JsonAnswer, readJson, type SizeLimit } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
 
@@ -41,6 +42,11 @@ export interface Question {
   readonly sinceMlflow3?: true;
 }
 
+/** Whether a question is about registered models, and not about runs, experiments or logged models. */
+export function isOfRegistry(path: string): boolean {
+  return /^(registered-models|model-versions)\//.test(path);
+}
+
 export interface RegistryCall extends Call {
   /** Told whose word each question needs, before it may be refused. */
   readonly onAsk?: (breaker: Breaker) => void;
@@ -58,7 +64,8 @@ export interface RegistryClientOptions {
   readonly tryTimeoutMs: number;
   readonly budgetMs?: number;
   readonly events: EventBus;
-  readonly breaker?: Breaker;
+  /** Of what is asked: two parts of one server may fail apart. */
+  readonly breakerOf?: (question: Question) => Breaker;
   readonly health?: HealthProbe;
 }
 
@@ -91,10 +98,11 @@ export class RegistryClient {
    * @throws SidecarError where no answer came that says anything; `circuit_open` or `overloaded` where it was not asked
    */
   async ask(question: Question, call: RegistryCall): Promise<JsonAnswer> {
-    if (this.#options.breaker !== undefined) call.onAsk?.(this.#options.breaker);
+    const hooks = this.#hooks(question, call);
+    if (hooks.breaker !== undefined) call.onAsk?.(hooks.breaker);
     // The wait for a place is outside of all times: it must not look like an MLflow that is slow.
     const asked = this.#places.run(call.signal, () =>
-      retry(this.#plan, this.#hooks(question, call), call.signal, async (signal, attempt) => {
+      retry(this.#plan, hooks, call.signal, async (signal, attempt) => {
         call.onTry?.(attempt);
         this.#options.health?.beside();
         const answer = await this.#askOnce(this.#who, question, { ...call, signal });
@@ -145,7 +153,8 @@ export class RegistryClient {
 
   #hooks(question: Question, call: RegistryCall) {
     return {
-      breaker: this.#options.breaker,
+      breaker: this.#options.breakerOf?.(question),
+      item: itemOf(question),
       isNeutral: ({ status }: JsonAnswer) => status >= 400,
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code) && !(error instanceof Refusal),
       timeoutError: (ms: number) =>
@@ -163,4 +172,13 @@ export class RegistryClient {
       },
     };
   }
+}
+
+function itemOf({ path, below, query = {}, body }: Question): string {
+  const pairs = Array.isArray(query) ? query : Object.entries(query);
+  if (below === '2.0/mlflow-artifacts') {
+    const [, dir = ''] = pairs.find(([key]) => key === 'path') ?? [];
+    return artifactItem([...dir.split('/'), '']);
+  }
+  return questionItem(path, [...pairs, ...Object.entries(Object(body))]);
 }

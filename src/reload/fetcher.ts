@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { Arrivals } from '../artifacts/arrivals.ts';
 import { fetchAll } from '../artifacts/fetch.ts';
 import type { FetchOptions } from '../artifacts/fetch-options.ts';
@@ -153,7 +154,8 @@ export class Fetcher {
     const onTryFailed = (error: SidecarError) => {
       failures.last = error;
     };
-    const call = { signal: limit.signal, authorization, workspace, origin, onTryFailed };
+    const together = randomUUID();
+    const call = { signal: limit.signal, authorization, workspace, origin, together, onTryFailed };
     let room: Promise<Reservation> | null = null;
     try {
       timer.begin('list');

@@ -35,17 +35,14 @@ export class Circuits {
     this.#options = options;
     const { registryUri, trackingUri } = options;
     this.#registry = this.#make('registry', registryUri, `MLflow at ${registryUri}`);
-    this.#tracking =
-      registryUri === trackingUri
-        ? this.#registry
-        : this.#make('tracking', trackingUri, `MLflow at ${trackingUri}`);
+    this.#tracking = this.#make('tracking', trackingUri, `The tracking part of MLflow at ${trackingUri}`);
   }
 
   get registry(): Breaker {
     return this.#registry.breaker;
   }
 
-  /** The registry's where both are one server. */
+  /** Apart from the registry's where both are one server, too: a search that fails says nothing about models. */
   get tracking(): Breaker {
     return this.#tracking.breaker;
   }
@@ -65,7 +62,7 @@ export class Circuits {
   }
 
   all(): readonly NamedBreaker[] {
-    return [...new Set([this.#registry, this.#tracking, ...this.#artifacts.values()])];
+    return [this.#registry, this.#tracking, ...this.#artifacts.values()];
   }
 
   close(): void {

@@ -15,6 +15,8 @@ export interface Call {
   readonly workspace?: string | undefined;
   /** For whoever reads of its failures. */
   readonly origin: Origin | null;
+  /** Names the requests that are made together, as those of one download are. */
+  readonly together?: string | undefined;
   /** Told of each try that fails. */
   readonly onTryFailed?: (error: SidecarError) => void;
 }

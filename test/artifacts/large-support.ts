@@ -111,7 +111,12 @@ export async function drive(store: Store, source: MlflowArtifacts, spec: Drive):
     floor,
     limits,
     came: () => undefined,
-    retry: async (signal, work) => await thrice(signal, work, error => !(error instanceof Changed)),
+    retry: async (under, work) =>
+      await thrice(
+        under.signal,
+        signal => work({ ...under, signal }),
+        error => !(error instanceof Changed),
+      ),
   };
   const asks = { ...call(), signal: spec.signal ?? new AbortController().signal };
   try {

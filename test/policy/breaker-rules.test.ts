@@ -6,10 +6,13 @@ import {
   at,
   begun,
   type Circuit,
+  causeOf,
   type Ending,
   ended,
+  halfOpened,
   INITIAL,
   isServerFault,
+  refused,
 } from '../../src/policy/breaker-rules.ts';
 
 const LIMITS = { failures: 5, resetMs: 60_000 };
@@ -44,14 +47,14 @@ test('what is neutral neither counts nor breaks the row', () => {
 });
 
 test('open, it admits nothing until its time is over to the millisecond, and is half-open then', () => {
-  expect(admits(at(OPEN, NOW + LIMITS.resetMs - 1))).toBe(false);
+  expect(admits(at(OPEN, NOW + LIMITS.resetMs - 1), NOW)).toBe(false);
   expect(HALF_OPEN).toMatchObject({ state: 'half-open', hasTrial: false });
-  expect(admits(HALF_OPEN)).toBe(true);
+  expect(admits(HALF_OPEN, NOW)).toBe(true);
 });
 
 test('half-open, it admits one request and no second beside it', () => {
   expect(ON_TRIAL).toMatchObject({ state: 'half-open', hasTrial: true });
-  expect(admits(ON_TRIAL)).toBe(false);
+  expect(admits(ON_TRIAL, NOW)).toBe(false);
 });
 
 test('the trial’s success closes it, with nothing left of the row', () => {
@@ -70,7 +73,7 @@ test('the trial’s failure opens it again for the whole time', () => {
 test('the trial’s neutral end leaves it half-open for the next request', () => {
   const next = trialEnds('neutral');
   expect(next).toMatchObject({ state: 'half-open', hasTrial: false });
-  expect(admits(next)).toBe(true);
+  expect(admits(next, NOW)).toBe(true);
   expect(ended(begun(next), begun(next).generation, 'success', LIMITS, NOW).state).toBe('closed');
 });
 
@@ -112,7 +115,7 @@ test('whatever happens: never two trials at once, and nothing but the trial’s 
       for (const one of steps) {
         const before = at(circuit, now);
         if (one === 'begin') {
-          if (!admits(before)) continue;
+          if (!admits(before, now)) continue;
           circuit = begun(before);
           begunIn.push(circuit.generation);
           if (before.state === 'half-open') {
@@ -148,4 +151,98 @@ test('what speaks against a server: nobody there, too slow, an error, no artifac
 test('an error that says so itself wins over its code', () => {
   expect(isServerFault(new SidecarError('mlflow_error', 'HTTP 409', { serverFault: false }))).toBe(false);
   expect(isServerFault(new SidecarError('artifact_corrupt', 'broke off', { serverFault: true }))).toBe(true);
+});
+
+describe('a failing answer is about its item', () => {
+  const about = (item: string, together?: string) => ({ item, together });
+  const error = new SidecarError('mlflow_error', 'HTTP 500');
+  const gone = new SidecarError('mlflow_unreachable', 'refused');
+  const failed = (subjects: readonly ReturnType<typeof about>[], failure = error) =>
+    subjects.reduce<Circuit>(
+      (c, subject) => ended(c, c.generation, 'failure', LIMITS, NOW, causeOf(failure, subject)),
+      INITIAL,
+    );
+
+  test('one item counts once in a row, however often it is asked for', () => {
+    expect(failed(Array.from({ length: 300 }, () => about('poisoned')))).toMatchObject({
+      state: 'closed',
+      failures: 1,
+    });
+  });
+
+  test('five of them open it', () => {
+    expect(failed(['a', 'b', 'a', 'c', 'b', 'd'].map(item => about(item)))).toMatchObject({
+      state: 'closed',
+      failures: 4,
+    });
+    expect(failed(['a', 'b', 'c', 'd', 'e'].map(item => about(item)))).toMatchObject({ state: 'open' });
+  });
+
+  test('a server that is not there counts each time, and once for what was asked together', () => {
+    expect(
+      failed(
+        Array.from({ length: 5 }, () => about('a')),
+        gone,
+      ).state,
+    ).toBe('open');
+    expect(
+      failed(
+        Array.from({ length: 64 }, () => about('a', 'download 1')),
+        gone,
+      ).failures,
+    ).toBe(1);
+    const tries = ['download 1', 'download 2', 'other 1'].flatMap(name => [
+      about('a', name),
+      about('a', name),
+    ]);
+    expect(failed(tries, gone).failures).toBe(3);
+  });
+
+  const opened = failed(['a', 'b', 'c', 'd', 'e'].map(item => about(item)));
+  const half = halfOpened(refused(opened, 'healthy'), NOW);
+
+  test('where nobody asks for anything else, what failed is tried again at once, and opens it as anything would', () => {
+    const alone = halfOpened(refused(opened, 'a'), NOW);
+    expect(admits(alone, NOW, 'a')).toBe(true);
+    const trial = begun(alone);
+    expect(ended(trial, trial.generation, 'failure', LIMITS, NOW, causeOf(error, about('a')))).toMatchObject({
+      state: 'open',
+      failures: 6,
+    });
+  });
+
+  test('an item that failed gives others precedence for 5 s', () => {
+    expect(admits(half, NOW, 'a')).toBe(false);
+    expect(admits(half, NOW, 'healthy')).toBe(true);
+    expect(admits(half, NOW + 4_999, 'a')).toBe(false);
+    expect(admits(half, NOW + 5_000, 'a')).toBe(true);
+  });
+
+  test('a trial of an item that had failed before decides nothing, and the next one is for others', () => {
+    const trial = begun(half);
+    const later = NOW + 6_000;
+    const next = ended(trial, trial.generation, 'failure', LIMITS, later, causeOf(error, about('a')));
+    expect(next).toMatchObject({ state: 'half-open', hasTrial: false, failures: 5 });
+    expect(admits(next, later, 'a')).toBe(false);
+    expect(admits(next, later, 'healthy')).toBe(true);
+    const unknown = ended(trial, trial.generation, 'failure', LIMITS, later, causeOf(error, about('new')));
+    expect(unknown).toMatchObject({ state: 'open', failures: 6 });
+    const without = ended(trial, trial.generation, 'failure', LIMITS, later, causeOf(gone, about('a')));
+    expect(without).toMatchObject({ state: 'open', failures: 6 });
+  });
+
+  test('what is remembered of a row is bounded', () => {
+    let circuit: Circuit = half;
+    for (let n = 0; n < 1_000; n++) {
+      const trial = begun(halfOpened(circuit, NOW));
+      circuit = ended(trial, trial.generation, 'failure', LIMITS, NOW, causeOf(error, about(`item ${n}`)));
+    }
+    expect(circuit.causes.length).toBeLessThanOrEqual(100);
+  });
+
+  test('only an open circuit is half-opened early', () => {
+    expect(halfOpened(INITIAL, NOW)).toBe(INITIAL);
+    expect(halfOpened(ON_TRIAL, NOW)).toBe(ON_TRIAL);
+    expect(half).toMatchObject({ state: 'half-open', hasTrial: false });
+  });
 });

@@ -25,13 +25,14 @@ async function open(breaker: Breaker): Promise<void> {
   }
 }
 
-test('one server for both has one breaker, and its artifacts another', async () => {
+test('one server for both has a breaker for each part of its API', async () => {
   const { circuits } = circuitsOf(MLFLOW, MLFLOW);
-  expect(circuits.tracking).toBe(circuits.registry);
+  expect(circuits.tracking).not.toBe(circuits.registry);
   expect(circuits.artifacts(MLFLOW)).not.toBe(circuits.registry);
   await open(circuits.registry);
   expect(circuits.all().map(({ name, host, breaker }) => [name, host, breaker.state])).toEqual([
     ['registry', 'mlflow:5000', 'open'],
+    ['tracking', 'mlflow:5000', 'closed'],
     ['artifacts', 'mlflow:5000', 'closed'],
   ]);
 });
@@ -68,7 +69,7 @@ test('of more than 100 artifact servers those that were not asked longest are fo
   expect(circuits.artifacts(origin(0))).toBe(first);
   circuits.artifacts(origin(100));
   const hosts = circuits.all().map(({ host }) => host);
-  expect(hosts).toHaveLength(101);
+  expect(hosts).toHaveLength(102);
   expect(hosts).toContain('store-0');
   expect(hosts).not.toContain('store-1');
   expect(circuits.artifacts(origin(0))).toBe(first);
