@@ -49,7 +49,10 @@ const RUNS: Readonly<Record<string, Run>> = {
     title: 'MLflow’s own clients, through everything that it can do wrong and through swaps',
     work: vitest('test/faults/proxy-matrix.test.ts', 'test/faults/proxy-swap.test.ts'),
   },
-  inject: { title: 'Every file operation fails once', work: vitest('test/crash/inject.test.ts') },
+  inject: {
+    title: 'Every file operation fails once',
+    work: vitest('test/crash/inject.test.ts', 'test/crash/disk-errors.test.ts'),
+  },
   kill: { title: 'kill -9 at random moments', work: vitest('test/crash/kill.test.ts') },
   boundaries: { title: 'kill -9 at each boundary', work: vitest('test/crash/boundaries.test.ts') },
   publishes: { title: 'Readers through publishes', work: vitest('test/crash/publishes.test.ts') },

@@ -18,7 +18,7 @@ export async function verify(cacheDir: string): Promise<ExitCode> {
   try {
     const onHarm = (harm: Harm, problem: SidecarError | null): void => {
       tell(harm, problem);
-      if (problem !== null) isMoved = false;
+      if (problem !== null || harm.unreadable.length > 0) isMoved = false;
     };
     const scrubbed = await verifyCache(cacheDir, { clock, signal: signals.signal, onHarm });
     if (scrubbed === null) throw new CommandFailure(`there is no cache in ${cacheDir}.`, USAGE);
@@ -32,6 +32,8 @@ export async function verify(cacheDir: string): Promise<ExitCode> {
 
 function tell({ damages, snapshots, modelUris }: Harm, problem: SidecarError | null): void {
   for (const { path, found } of damages) say(`❌ ${path} ${found}`);
+  if (damages.some(({ isUnreadable }) => isUnreadable))
+    say('⚠️ It stays, since the disk only fails to give it. Look at the disk, then reload with force.');
   if (snapshots.length > 0) say(`   Version: ${snapshots.join(', ')}`);
   say(`   Model URIs: ${modelUris.length === 0 ? 'none' : modelUris.join(', ')}`);
   if (problem !== null) say(`⚠️ It could not be moved to the quarantine: ${problem.message}`);

@@ -117,9 +117,9 @@ export class DeadlineReloader implements Reloader {
     return isGiving(verdict) && store.refs.get(scope, request.uri).published === null;
   }
 
-  /** Has a ref of the sidecar's own fetched, as a call for it would, for whoever asks next. */
-  async renew(uri: ModelUri, caller: Caller): Promise<void> {
-    await this.#join(this.#options.store(), { uri, caller, force: false }).done;
+  /** Has a ref of the sidecar's own fetched, as a call for it would, for whoever asks next. @param force also what is there */
+  async renew(uri: ModelUri, caller: Caller, force = false): Promise<void> {
+    await this.#join(this.#options.store(), { uri, caller, force }).done;
   }
 
   #join(store: Store, { uri, caller, force }: Pick<ReloadRequest, 'uri' | 'caller' | 'force'>): Run {
@@ -129,11 +129,19 @@ export class DeadlineReloader implements Reloader {
     return this.#runs.join(key, asked => this.#options.pipeline.newRun(store, wish, asked));
   }
 
-  /** The ref, without a snapshot that somebody removed. */
+  /** The ref, without a snapshot that somebody removed, and with what only the disk knows of. */
   async #existing(store: Store, scope: Scope, { uri }: ReloadRequest): Promise<Ref> {
     const ref = store.refs.get(scope, uri);
     const { published } = ref;
-    if (published === null) return ref;
+    if (published === null) {
+      const recall = () =>
+        store.refs.recall(scope, uri).then(
+          () => true,
+          () => false,
+        );
+      await store.disk.ask(`recall ${scope.id} ${formatModelUri(uri)}`, recall);
+      return store.refs.get(scope, uri);
+    }
     const there = await store.disk.ask(published.snapshot, () => store.hasSnapshot(published.snapshot));
     if (there !== false) return ref;
     const unpublish = () => store.refs.unpublish(scope, uri).then(() => true);

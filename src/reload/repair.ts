@@ -10,11 +10,17 @@ const AT_ONCE = 2;
 /** How soon what could not be fetched is tried again at the earliest. */
 const AGAIN_MS = 60_000;
 
+interface Wanted {
+  readonly uri: ModelUri;
+  /** Also where it is there still, and only cannot be read. */
+  readonly force: boolean;
+}
+
 /** Fetches again what was damaged, of the sidecar's own refs; what others' credentials fetched, they fetch when they ask. */
 export class Repair {
   readonly #reloader: Pick<DeadlineReloader, 'renew'>;
   readonly #limit = pLimit(AT_ONCE);
-  readonly #wanted = new Map<string, ModelUri>();
+  readonly #wanted = new Map<string, Wanted>();
   readonly #clock: Clock;
   #triedAt = Number.NEGATIVE_INFINITY;
 
@@ -34,9 +40,9 @@ export class Repair {
   }
 
   /** Resolves when each is there, or could not be fetched; then it is tried again by `retry`. */
-  async repair(uris: readonly ModelUri[]): Promise<void> {
-    const fresh = uris.filter(uri => !this.#wanted.has(formatModelUri(uri)));
-    for (const uri of fresh) this.#wanted.set(formatModelUri(uri), uri);
+  async repair(uris: readonly ModelUri[], force = false): Promise<void> {
+    const fresh = uris.filter(uri => !this.#wanted.has(formatModelUri(uri))).map(uri => ({ uri, force }));
+    for (const wanted of fresh) this.#wanted.set(formatModelUri(wanted.uri), wanted);
     await this.#renewAll(fresh);
   }
 
@@ -45,14 +51,14 @@ export class Repair {
     await this.#renewAll([...this.#wanted.values()]);
   }
 
-  async #renewAll(uris: readonly ModelUri[]): Promise<void> {
+  async #renewAll(all: readonly Wanted[]): Promise<void> {
     this.#triedAt = this.#clock.monotonic();
-    await Promise.all(uris.map(uri => this.#limit(() => this.#renew(uri))));
+    await Promise.all(all.map(wanted => this.#limit(() => this.#renew(wanted))));
   }
 
-  async #renew(uri: ModelUri): Promise<void> {
+  async #renew({ uri, force }: Wanted): Promise<void> {
     const caller = { requestId: randomUUID(), airflow: {}, authorization: null };
-    await this.#reloader.renew(uri, caller).then(
+    await this.#reloader.renew(uri, caller, force).then(
       () => this.#wanted.delete(formatModelUri(uri)),
       // The run has told why.
       () => undefined,

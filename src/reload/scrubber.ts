@@ -104,7 +104,7 @@ export class Scrubber {
     const inspector = new Inspector({ pace, clock, signal: this.#stopping.signal });
     const onHarm = async (harm: Harm): Promise<void> => {
       const uris = await this.#quarantine(this.#options.cache.opened ?? store, harm);
-      repairs.push(this.#repair.repair(uris));
+      repairs.push(this.#repair.repair(uris, harm.unreadable.length > 0));
     };
     const scrubbed = await new Scrub({ layout: store.layout, inspector, onHarm }).run();
     await store.expireQuarantine(clock.now());

@@ -101,5 +101,5 @@ export class Cache {
 async function forgetDamaged(before: Store | null, store: Store): Promise<void> {
   const snapshots = before?.refs.withdrawn.all ?? [];
   if (snapshots.length === 0) return;
-  await store.quarantine({ damages: [], snapshots, blobs: [], roots: [], modelUris: [] });
+  await store.quarantine({ damages: [], unreadable: [], snapshots, blobs: [], roots: [], modelUris: [] });
 }

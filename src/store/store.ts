@@ -20,7 +20,8 @@ import { type Intake, Staging } from './intake/intake.ts';
 import { Partials } from './intake/partials.ts';
 import { Snapshots } from './intake/snapshots.ts';
 import { type FetchedRoot, Manifests } from './records/manifests.ts';
-import { recoverRefs } from './records/recover.ts';
+import { readRecord } from './records/records.ts';
+import { recoverRefs, scopeOfRecord, type Unreadable } from './records/recover.ts';
 import { Refs } from './records/refs.ts';
 import { Texts } from './records/texts.ts';
 import { Usage } from './records/usage.ts';
@@ -29,6 +30,8 @@ import { type Quarantined, Repair } from './verify/repair.ts';
 import type { Harm } from './verify/scrub.ts';
 
 const SWEEP_MS = 60_000;
+/** How often records that the disk did not give are read again. */
+const RECALL_MS = 5_000;
 const UNLIMITED: CacheLimits = { maxBytes: Infinity, maxStaleMs: Infinity, models: new Set() };
 /** Fetches that look or commit at the same time. Where the disk hangs, each holds one of libuv's threads. */
 const MOST_AT_ONCE = 8;
@@ -52,6 +55,9 @@ export class Store {
   readonly answers: Texts;
   readonly #lease: Lease | null;
   readonly #sweeper: NodeJS.Timeout;
+  readonly #recaller: NodeJS.Timeout;
+  /** Records of refs that the disk did not give so far. */
+  #unread: readonly Unreadable[] = [];
   readonly #staging: Staging;
   readonly #snapshots: Snapshots;
   readonly #manifests: Manifests;
@@ -80,6 +86,8 @@ export class Store {
     // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
     const sweep = unlessRunning(() => sweepLitter(layout, clock.now()));
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
+    const recall = unlessRunning(() => this.#recall(own));
+    this.#recaller = setInterval(recall, RECALL_MS).unref();
     this.partials = new Partials(layout, tmp);
     this.jobs = new Texts(layout.jobs, tmp, access.problem);
     this.answers = new Texts(layout.answers, tmp, access.problem);
@@ -129,9 +137,13 @@ export class Store {
     const rights = { tmp: access.lease?.dir ?? null, isAlone: access.isAlone };
     try {
       if (access.lease !== null) await store.#quarantine.finish();
-      const { refs, dropped } = await recoverRefs(layout, own, store.#snapshots, rights);
+      const { refs, dropped, unreadable } = await recoverRefs(layout, own, store.#snapshots, rights);
       for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
       events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
+      store.#unread = unreadable;
+      const [first] = unreadable;
+      if (first !== undefined)
+        events.emit({ type: 'cache_unusable', error: unusable(cacheDir, first.error) });
       return store;
     } catch (error) {
       await store.close();
@@ -215,6 +227,7 @@ export class Store {
     if (this.problem === null) await this.#quarantine.expire(now);
   }
 
+  /** False only where it is certain that it is gone. */
   async hasSnapshot(id: string): Promise<boolean> {
     return await this.#snapshots.has(id);
   }
@@ -232,11 +245,26 @@ export class Store {
 
   /** Whether the disk still answers. */
   async isThere(): Promise<boolean | typeof TOO_LATE> {
-    return await this.disk.ask('root', () => isThere(this.layout.root));
+    return await this.disk.ask('root', () => isThere(this.layout.root).catch(() => false));
+  }
+
+  /** Takes up what the disk gives by now. */
+  async #recall(own: Scope): Promise<void> {
+    const unread: Unreadable[] = [];
+    for (const { path } of this.#unread) {
+      try {
+        const record = await readRecord(path);
+        if (record !== null) await this.refs.recall(scopeOfRecord(record, own), record.ref.uri);
+      } catch (error) {
+        unread.push({ path, error });
+      }
+    }
+    this.#unread = unread;
   }
 
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
+    clearInterval(this.#recaller);
     this.ownership.release();
     await this.#reservations.close();
     await this.refs.flush();

@@ -105,7 +105,7 @@ async function reloadUnder(plan: Plan, { uri, trouble }: Scene, sidecar: Running
   await trouble.plan(plan);
   await reload(sidecar.url, uri, { force: true }).catch(() => undefined);
   await Promise.race([sidecar.exited, delay(BACKGROUND_MS)]);
-  const isKilled = (await trouble.counted()).length >= plan.nth;
+  const isKilled = (await trouble.counted()).length >= (plan.nth ?? 1);
   await trouble.clear();
   if (isKilled) expect(await sidecar.exited).toBe(null);
   return isKilled;

@@ -12,6 +12,8 @@ interface Sizes {
   readonly failEvery: number;
   /** As `failEvery`, where most of the operations are writes and one is like the other. */
   readonly failLargeEvery: number;
+  /** Whether the process starts anew after each kind of operation that failed, and not only after each error. */
+  readonly restartEach: boolean;
   /** Of ten times the sustainable load. */
   readonly overloadSeconds: number;
   readonly publishes: number;
@@ -28,6 +30,7 @@ const SHORT: Sizes = {
   sharedKills: 5,
   failEvery: 4,
   failLargeEvery: 5,
+  restartEach: false,
   overloadSeconds: 8,
   publishes: 150,
   readers: 20,
@@ -40,6 +43,7 @@ const LONG: Sizes = {
   sharedKills: 50,
   failEvery: 1,
   failLargeEvery: 1,
+  restartEach: true,
   overloadSeconds: 600,
   publishes: 10_000,
   readers: 100,
@@ -55,6 +59,7 @@ const MIXED: Sizes = {
   sharedKills: 20,
   failEvery: 2,
   failLargeEvery: 5,
+  restartEach: false,
   overloadSeconds: 60,
   publishes: 1_000,
   swaps: 400,

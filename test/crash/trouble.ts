@@ -5,12 +5,14 @@ import { onTestFinished } from 'vitest';
 
 const PRELOAD = new URL('../support/preload/disk.mjs', import.meta.url).href;
 
-export type Act = 'none' | 'kill-before' | 'kill-after' | 'ENOSPC' | 'EIO' | 'EROFS';
+export type Failure = 'ENOSPC' | 'EIO' | 'EROFS' | 'ESTALE' | 'EACCES' | 'ETIMEDOUT' | 'ENOTSUP' | 'hang';
+export type Act = 'none' | 'kill-before' | 'kill-after' | Failure;
 
-/** At the `nth` of the operations on the cache that match: `kind path [-> path]`, relative to the layout's root. */
+/** At the `nth` of the operations on the cache that match, or at each: `kind path [-> path]`, relative to the layout's root. */
 export interface Plan {
   readonly match: RegExp;
-  readonly nth: number;
+  /** Null for each. */
+  readonly nth: number | null;
   readonly act: Act;
 }
 

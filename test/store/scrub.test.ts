@@ -68,6 +68,7 @@ describe('a damaged file of a snapshot: nobody gets it any more, and it is fetch
             path: `snapshots/${published.snapshot}/MLmodel`,
             expected: { sha256: expect.stringMatching(/^[0-9a-f]{64}$/), size: 11 },
             found: expect.stringMatching(new RegExp(`^${found}`)),
+            isUnreadable: false,
           },
         ],
       }),

@@ -4,8 +4,12 @@ import { chmod, mkdir, open, readlink, rename, rm, stat, symlink } from 'node:fs
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf } from '../../domain/errors.ts';
+import { delay } from '../../policy/abort.ts';
 
 const read = promisify(readFile);
+
+/** Between two looks at a name that seems to be gone: a file system over the network may miss it once. */
+const LOOK_AGAIN_MS = 20;
 
 /** Makes a file's bytes, or the names in a directory, survive a power cut. */
 export async function sync(path: string): Promise<void> {
@@ -76,10 +80,26 @@ export async function removeLink(path: string, target: string): Promise<void> {
   await sync(dirname(path));
 }
 
+/** @throws what a failing disk says */
 export async function isThere(path: string): Promise<boolean> {
+  return (await ifAbsent(null, stat(path))) !== null;
+}
+
+/**
+ * Whether nothing of this name is there any more. Only ENOENT, seen twice, says so; a disk that fails (EIO, ESTALE, EACCES, …)
+ * says nothing, so what it holds is not given up.
+ */
+export async function isGone(path: string): Promise<boolean> {
+  if (!(await isMissing(path))) return false;
+  await delay(LOOK_AGAIN_MS);
+  return await isMissing(path);
+}
+
+/** The same by one look: for what may be made again at no cost. */
+export async function isMissing(path: string): Promise<boolean> {
   return await stat(path).then(
-    () => true,
     () => false,
+    error => errnoOf(error) === 'ENOENT',
   );
 }
 

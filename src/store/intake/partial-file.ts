@@ -126,10 +126,11 @@ export class PartialFile {
   }
 }
 
-/** What is said to be in the directory of a partial; null where that is worth nothing. */
+/** What is said to be in the directory of a partial; null where that is worth nothing. @throws what a failing disk says */
 export async function readInfo(dir: string): Promise<Info | null> {
+  const text = await readIfThere(join(dir, 'info.json'));
   try {
-    return Info.parse(JSON.parse((await readIfThere(join(dir, 'info.json'))) ?? ''));
+    return Info.parse(JSON.parse(text ?? ''));
   } catch {
     return null;
   }

@@ -53,7 +53,7 @@ export class Partials {
     const kept = join(this.#layout.partials, name);
     const dir = join(this.#tmp, `partial-${name}-${randomUUID().slice(0, 8)}`);
     if (fresh) await rm(kept, { recursive: true, force: true });
-    const info = (await isTaken(kept, dir)) ? await readInfo(dir) : null;
+    const info = (await isTaken(kept, dir)) ? await readInfo(dir).catch(giveBack(dir, kept)) : null;
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const { promise, resolve } = Promise.withResolvers<void>();
     const place = { dir, kept, total: key.total, onClose: resolve };
@@ -100,6 +100,14 @@ export async function bytesInWork(tmp: string): Promise<number> {
 /** Ranges of it may be missing. */
 function bytesOnDisk(file: Stats | null): number {
   return (file?.blocks ?? 0) * BLOCK_BYTES;
+}
+
+/** What the disk does not give now is worth as much as before. */
+function giveBack(dir: string, kept: string): (error: unknown) => Promise<never> {
+  return async error => {
+    await rename(dir, kept).catch(() => undefined);
+    throw error;
+  };
 }
 
 async function isTaken(kept: string, dir: string): Promise<boolean> {

@@ -1,12 +1,12 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { chmod, constants, copyFile, link, readdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, constants, copyFile, link, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf } from '../../domain/errors.ts';
 import type { Manifest, ManifestFile } from '../../domain/manifest.ts';
 import type { Scope } from '../../domain/scope.ts';
 import type { ArtifactRoot } from '../../domain/version.ts';
 import { forEach } from '../disk/bulk.ts';
-import { ifAbsent, makeDirectory, sync, temporaryName } from '../disk/durable.ts';
+import { ifAbsent, isGone, isMissing, makeDirectory, sync, temporaryName } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
 import { Vanished } from '../disk/vanished.ts';
 import { isIntact } from './blobs.ts';
@@ -24,11 +24,9 @@ export class Snapshots {
     this.#tmp = tmp;
   }
 
+  /** False only where it is certain that it is gone. */
   async has(id: string): Promise<boolean> {
-    return await stat(this.#layout.snapshot(id)).then(
-      stats => stats.isDirectory(),
-      () => false,
-    );
+    return !(await isGone(this.#layout.snapshot(id)));
   }
 
   /** The ids of all, by one look. */
@@ -40,7 +38,7 @@ export class Snapshots {
   /** Lays out the manifest's files, of which every blob is there; returns the snapshot's id. */
   async commit(scope: Scope, root: ArtifactRoot, manifest: Manifest): Promise<string> {
     const id = idOf(scope, root, manifest);
-    if (!(await this.has(id))) return await this.#build(id, manifest);
+    if (await isMissing(this.#layout.snapshot(id))) return await this.#build(id, manifest);
     // It may have been damaged since; it is never changed in place, because somebody may be reading it.
     if (await this.#isWhole(id, manifest)) return id;
     return await this.#build(`${id}-${randomUUID().slice(0, 8)}`, manifest);

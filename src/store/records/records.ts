@@ -13,14 +13,28 @@ export interface FoundRecord {
   readonly found: { readonly ref: Ref; readonly scopeId: string } | null;
 }
 
-/** The refs' records of all scopes, as they are on the disk. */
-export async function readRecords(layout: Layout): Promise<readonly FoundRecord[]> {
+/**
+ * The refs' records of all scopes, as they are on the disk.
+ * @param onUnreadable told of each that the disk does not give, which is left out then; without it the first of them is thrown
+ */
+export async function readRecords(
+  layout: Layout,
+  onUnreadable: (path: string, error: unknown) => void = (_path, error) => {
+    throw error;
+  },
+): Promise<readonly FoundRecord[]> {
   const scopes = (await childrenOf(layout.scopes)).map(pathOf);
   const records = (await mapBounded([layout.refs, ...scopes], READS_AT_ONCE, entriesBelow)).flat();
-  return await mapBounded(records, READS_AT_ONCE, async entry => ({
-    path: pathOf(entry),
-    found: entry.isFile() ? await readRecord(pathOf(entry)) : null,
-  }));
+  const read = await mapBounded(records, READS_AT_ONCE, async (entry): Promise<readonly FoundRecord[]> => {
+    const path = pathOf(entry);
+    try {
+      return [{ path, found: entry.isFile() ? await readRecord(path) : null }];
+    } catch (error) {
+      onUnreadable(path, error);
+      return [];
+    }
+  });
+  return read.flat();
 }
 
 /** Whatever is two levels down, where records and links are. */
@@ -41,7 +55,8 @@ function pathOf({ parentPath, name }: Dirent): string {
   return `${parentPath}/${name}`;
 }
 
-async function readRecord(path: string): Promise<FoundRecord['found']> {
+/** Null where it is damaged, or gone. */
+export async function readRecord(path: string): Promise<FoundRecord['found']> {
   const text = await readIfThere(path);
   const parsed = text === null ? null : parseRef(text);
   return parsed !== null && /^[0-9a-f]{32}$/.test(parsed.scopeId) ? parsed : null;

@@ -1,12 +1,13 @@
 import { lstat, readlink, rename, rm } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
+import { errnoOf } from '../../domain/errors.ts';
 import { refKey } from '../../domain/model-uri.ts';
 import type { Scope } from '../../domain/scope.ts';
 import { mapBounded } from '../../policy/bounded.ts';
-import { isAbsent, makeDirectory, readIfThere, replaceLink } from '../disk/durable.ts';
+import { ifAbsent, isAbsent, makeDirectory, readIfThere, replaceLink } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
 import type { Snapshots } from '../intake/snapshots.ts';
-import { pathsBelow, readRecords } from './records.ts';
+import { type FoundRecord, pathsBelow, readRecords } from './records.ts';
 import { parseRef, type Ref } from './ref-record.ts';
 
 const LINKS_AT_ONCE = 16;
@@ -15,6 +16,13 @@ export interface Recovered {
   readonly refs: readonly { readonly scope: Scope; readonly ref: Ref }[];
   /** Records that were damaged or named a snapshot that is gone; what they named is fetched again. */
   readonly dropped: readonly string[];
+  /** Records that the disk does not give: they stay, and are read when it does. */
+  readonly unreadable: readonly Unreadable[];
+}
+
+export interface Unreadable {
+  readonly path: string;
+  readonly error: unknown;
 }
 
 interface Found {
@@ -42,25 +50,35 @@ export async function recoverRefs(
   { tmp, isAlone }: RecoveryRights,
 ): Promise<Recovered> {
   const dropped: string[] = [];
+  const unreadable: Unreadable[] = [];
   const refs = new Map<string, Found>();
   const there = await snapshots.all();
+  const records = await readRecords(layout, (path, error) => void unreadable.push({ path, error }));
   // All are read before any is moved.
-  for (const { path, found: read } of await readRecords(layout)) {
+  for (const { path, found: read } of records) {
     if (read === null) {
       if (tmp !== null) await rm(path, { force: true, recursive: true });
       dropped.push(relative(layout.root, path));
       continue;
     }
-    const scope = read.scopeId === own.id ? own : { id: read.scopeId, own: false };
-    const found = { path, scope, ref: withExistingSnapshot(read.ref, there) };
+    const ref = await withExistingSnapshot(read.ref, there, snapshots);
+    const found = { path, scope: scopeOfRecord(read, own), ref };
     if (found.ref !== read.ref) dropped.push(relative(layout.root, path));
-    const key = layout.record(scope, refKey(read.ref.uri));
+    const key = layout.record(found.scope, refKey(read.ref.uri));
     refs.set(key, newerOf(found, refs.get(key)));
   }
-  if (tmp !== null && isAlone) for (const found of refs.values()) await putInPlace(layout, found);
+  if (tmp !== null && isAlone)
+    for (const found of refs.values()) await putInPlace(layout, found).catch(untilNextTime);
   if (tmp !== null) await followRecords(layout, own, snapshots, tmp, refs);
-  return { refs: [...refs.values()], dropped };
+  return { refs: [...refs.values()], dropped, unreadable };
 }
+
+export function scopeOfRecord({ scopeId }: NonNullable<FoundRecord['found']>, own: Scope): Scope {
+  return scopeId === own.id ? own : { id: scopeId, own: false };
+}
+
+/** What a disk does not do that is full or fails must not keep what it holds from being given. */
+function untilNextTime(): void {}
 
 /** While two processes show two registries in the same place, a ref may have been put aside and written anew. */
 function newerOf(found: Found, other: Found | undefined): Found {
@@ -77,8 +95,14 @@ async function putInPlace(layout: Layout, { path, scope, ref }: Found): Promise<
   await rename(path, place);
 }
 
-function withExistingSnapshot(ref: Ref, there: ReadonlySet<string>): Ref {
-  if (ref.published === null || there.has(ref.published.snapshot)) return ref;
+async function withExistingSnapshot(
+  ref: Ref,
+  there: ReadonlySet<string>,
+  snapshots: Snapshots,
+): Promise<Ref> {
+  const { published } = ref;
+  if (published === null || there.has(published.snapshot) || (await snapshots.has(published.snapshot)))
+    return ref;
   return { ...ref, published: null, confirmedAt: null };
 }
 
@@ -93,7 +117,7 @@ async function followRecords(
   const places = new Set(records.map(path => relative(layout.refs, path).replace(/\.json$/, '')));
   // A link without a record has one by now, or goes.
   for (const path of await pathsBelow(layout.models)) places.add(relative(layout.models, path));
-  await mapBounded([...places], LINKS_AT_ONCE, async place => {
+  const follow = async (place: string): Promise<void> => {
     const link = join(layout.models, place);
     const record = join(layout.refs, `${place}.json`);
     const published = refs.get(record)?.ref.published ?? null;
@@ -105,7 +129,8 @@ async function followRecords(
     if (found !== null && found.scopeId !== own.id) return;
     const target = () => targetOf(layout, record, own, snapshots);
     while (!(await isFollowing(link, target))) await setLink(link, await target(), tmp);
-  });
+  };
+  await mapBounded([...places], LINKS_AT_ONCE, place => follow(place).catch(untilNextTime));
 }
 
 /**
@@ -113,14 +138,16 @@ async function followRecords(
  * first, and looked at again after it was set.
  */
 async function isFollowing(link: string, target: () => Promise<string | null>): Promise<boolean> {
-  const found = await readlink(link).catch(nullIfNoLink);
+  const found = await readlink(link).catch(linkOf);
   const wanted = await target();
   return found === (wanted === null ? null : relative(dirname(link), wanted));
 }
 
-/** Anything else in a link's place is in the way. */
-function nullIfNoLink(error: unknown): string | null {
-  return isAbsent(error) ? null : '';
+/** Nothing, or something else, which is in the way. */
+function linkOf(error: unknown): string | null {
+  if (isAbsent(error)) return null;
+  if (errnoOf(error) === 'EINVAL') return '';
+  throw error;
 }
 
 /** The snapshot that the record names, if it is there. */
@@ -138,11 +165,8 @@ async function targetOf(
 }
 
 async function setLink(link: string, target: string | null, tmp: string): Promise<void> {
-  const isLink = await lstat(link).then(
-    stats => stats.isSymbolicLink(),
-    () => false,
-  );
-  if (target === null || !isLink) await rm(link, { force: true, recursive: true });
+  const found = await ifAbsent(null, lstat(link));
+  if (target === null || found?.isSymbolicLink() !== true) await rm(link, { force: true, recursive: true });
   if (target === null) return;
   await makeDirectory(dirname(link), 0o755);
   await replaceLink(link, target, tmp);

@@ -1,12 +1,22 @@
-import { readlink, rename, rm, stat } from 'node:fs/promises';
+import { readlink, rename, rm } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import type { SidecarError } from '../../domain/errors.ts';
+import { errnoOf, type SidecarError } from '../../domain/errors.ts';
 import { type ModelUri, refKey } from '../../domain/model-uri.ts';
 import type { Scope } from '../../domain/scope.ts';
-import { makeDirectory, readIfThere, removeLink, replaceLink, writeFileDurably } from '../disk/durable.ts';
+import {
+  isGone,
+  makeDirectory,
+  readIfThere,
+  removeLink,
+  replaceLink,
+  writeFileDurably,
+} from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
 import { Vanished } from '../disk/vanished.ts';
 import { type Published, parseRef, type Ref, serializeRef } from './ref-record.ts';
+
+/** There is nothing, or something else than a link. */
+const NO_LINK = new Set(['ENOENT', 'ENOTDIR', 'EINVAL']);
 
 /** The refs' records and links. */
 export class RefFiles {
@@ -28,18 +38,14 @@ export class RefFiles {
     return found?.scopeId === scope.id ? found.ref : null;
   }
 
-  /** The same, but null also where its snapshot is not on the disk. */
+  /** The same, but null also where its snapshot is gone. */
   async readWhole(scope: Scope, uri: ModelUri): Promise<Ref | null> {
     const ref = await this.read(scope, uri);
     return (await this.#isThere(ref?.published ?? null)) ? ref : null;
   }
 
   async #isThere(published: Published | null): Promise<boolean> {
-    if (published === null) return false;
-    return await stat(this.#layout.snapshot(published.snapshot)).then(
-      () => true,
-      () => false,
-    );
+    return published !== null && !(await isGone(this.#layout.snapshot(published.snapshot)));
   }
 
   /** Replaces the record. */
@@ -86,12 +92,15 @@ export class RefFiles {
     await removeLink(this.#layout.link(refKey(uri)), this.#layout.snapshot(published.snapshot));
   }
 
-  /** Whether the link points to what the ref has published. */
+  /** Whether the link points to what the ref has published; a disk that fails does not say that it points elsewhere. */
   async isShown(scope: Scope, { uri, published }: Ref): Promise<boolean> {
     if (!scope.own || published === null) return true;
     const link = this.#layout.link(refKey(uri));
-    const found = await readlink(link).catch(() => null);
-    return found === relative(dirname(link), this.#layout.snapshot(published.snapshot));
+    const wanted = relative(dirname(link), this.#layout.snapshot(published.snapshot));
+    return await readlink(link).then(
+      found => found === wanted,
+      error => !NO_LINK.has(errnoOf(error)),
+    );
   }
 
   /** @param path of the record, from the layout's root */

@@ -145,12 +145,21 @@ export class Refs {
   /** Forgets a snapshot that is not on the disk any more, for what another process published since, if anything. */
   async unpublish(scope: Scope, uri: ModelUri): Promise<void> {
     const gone = this.get(scope, uri).published;
-    const found = await this.#files.readWhole(scope, uri);
+    // A record that cannot be read stays as it is: taking it back on the disk reads it again first.
+    const found = await this.#files.readWhole(scope, uri).catch(() => null);
     const ref = this.get(scope, uri);
     if (ref.published !== gone) return;
     if (found === null) return void this.#withdraw(scope, ref)().catch(this.#onWriteError);
     const { published, confirmedAt } = found;
     this.#note(scope, { ...ref, published, confirmedAt }, this.#order(scope, uri));
+  }
+
+  /**
+   * Takes up what the disk has of a ref that gives nothing: it may have failed when it was looked at last, or another process
+   * published it since.
+   */
+  async recall(scope: Scope, uri: ModelUri): Promise<void> {
+    await this.#adoptNewer(scope, uri);
   }
 
   /**
@@ -164,10 +173,16 @@ export class Refs {
     });
   }
 
+  /** The refs that give one of these snapshots. */
+  givers(snapshots: readonly string[]): readonly Entry[] {
+    const given = new Set(snapshots);
+    return this.#table.all.filter(({ ref }) => ref.published !== null && given.has(ref.published.snapshot));
+  }
+
   /** Gives none of these snapshots from now on. Returns the refs that did, and what writes that down. */
   withdraw(snapshots: readonly string[]): Withdrawal {
     this.withdrawn.add(snapshots);
-    const given = this.#table.all.filter(({ ref }) => this.withdrawn.has(ref.published?.snapshot));
+    const given = this.givers(this.withdrawn.all);
     const saves = given.map(({ scope, ref }) => this.#withdraw(scope, ref));
     return { refs: given, save: async () => void (await Promise.all(saves.map(save => save()))) };
   }

@@ -14,8 +14,31 @@ const SHORTEST_REST_MS = 10;
 /** A file costs a look-up, however small it is: at 8 MiB/s no more than 2,048 files are looked at in a second. */
 const FILE_COST_BYTES = 4 * 1024;
 
-/** What says that the file, not this process, is at fault. Others (`EMFILE`, `ENOMEM`) end the pass, and say nothing of a file. */
-const UNREADABLE = new Set(['EIO', 'EISDIR', 'ELOOP', 'ENXIO', 'EACCES', 'EPERM', 'EUCLEAN', 'EBADMSG']);
+/** What says that something else is in the file's place. Errors in neither list (`EMFILE`, `ENOMEM`) end the pass. */
+const NO_FILE = new Set(['EISDIR', 'ELOOP', 'ENXIO']);
+/** What says that the disk does not give the file, now or ever: not what is in it. */
+const UNREADABLE = new Set([
+  ...[
+    'EIO',
+    'EACCES',
+    'EPERM',
+    'ESTALE',
+    'ETIMEDOUT',
+    'EUCLEAN',
+    'EBADMSG',
+    'EROFS',
+    'ENOTSUP',
+    'EOPNOTSUPP',
+  ],
+]);
+
+/** What is wrong with a file. */
+export interface Fault {
+  /** They follow its name. */
+  readonly words: string;
+  /** Whether the disk only fails to give it: it may yet be whole, and is not taken away. */
+  readonly isUnreadable: boolean;
+}
 
 export interface InspectorOptions {
   readonly pace: Pace;
@@ -41,19 +64,20 @@ export class Inspector {
     return { files: this.#files, bytes: this.#bytes };
   }
 
-  /** What is wrong with the file, in words that follow its name; null where nothing is. */
-  async faultOf(path: string, expected: BlobInfo): Promise<string | null> {
+  /** Null where nothing is wrong. */
+  async faultOf(path: string, expected: BlobInfo): Promise<Fault | null> {
     try {
       const stats = await this.#look(path);
-      if (!stats.isFile()) return 'is not a file';
-      if (Number(stats.size) !== expected.size) return `has ${stats.size} bytes instead of ${expected.size}`;
+      if (!stats.isFile()) return damaged('is not a file');
+      if (Number(stats.size) !== expected.size)
+        return damaged(`has ${stats.size} bytes instead of ${expected.size}`);
       if (this.#good.get(inodeOf(stats)) === expected.sha256) return null;
       const sha256 = await this.#hash(path);
-      if (sha256 !== expected.sha256) return `holds other bytes, whose sha256 is ${sha256}`;
+      if (sha256 !== expected.sha256) return damaged(`holds other bytes, whose sha256 is ${sha256}`);
       this.#good.set(inodeOf(stats), sha256);
       return null;
     } catch (error) {
-      return wordsFor(error);
+      return faultIn(error);
     }
   }
 
@@ -106,11 +130,17 @@ function inodeOf({ dev, ino, mtimeNs }: BigIntStats): string {
 }
 
 /** @throws the error where it says nothing of the file */
-export function wordsFor(error: unknown): string {
+export function faultIn(error: unknown): Fault {
   const errno = errnoOf(error);
-  if (errno === 'ENOENT' || errno === 'ENOTDIR') return 'is missing';
-  if (UNREADABLE.has(errno)) return `cannot be read (${errno})`;
+  if (errno === 'ENOENT' || errno === 'ENOTDIR') return damaged('is missing');
+  const words = `cannot be read (${errno})`;
+  if (NO_FILE.has(errno)) return damaged(words);
+  if (UNREADABLE.has(errno)) return { words, isUnreadable: true };
   throw error;
+}
+
+export function damaged(words: string): Fault {
+  return { words, isUnreadable: false };
 }
 
 /** The same for every name of one file; null where there is none. */

@@ -1,7 +1,7 @@
 import { lstat, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
-import { isAbsent, makeDirectory, sync, temporaryName, writeFileDurably } from '../disk/durable.ts';
+import { isAbsent, isGone, makeDirectory, sync, temporaryName, writeFileDurably } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
 import { readManifest } from '../records/manifests.ts';
 import { SnapshotId } from '../records/ref-record.ts';
@@ -120,8 +120,7 @@ export class Quarantine {
   async #dropRecord(path: string, snapshots: readonly string[]): Promise<void> {
     const found = await readManifest(path);
     if (found === null || !snapshots.includes(found.snapshot)) return;
-    const isThere = (await identityOf(this.#layout.snapshot(found.snapshot))) !== null;
-    if (!isThere) await rm(path, { force: true });
+    if (await isGone(this.#layout.snapshot(found.snapshot))) await rm(path, { force: true });
   }
 
   async #names(): Promise<readonly string[]> {

@@ -28,11 +28,13 @@ export class Repair {
 
   /**
    * Gives nothing of what is damaged from this moment on, also where it cannot be moved; returns the refs that did, but
-   * for those whose snapshot could be made anew.
+   * for those whose snapshot could be made anew. What cannot be read stays where it is; the refs that give it are returned.
    */
   async take(harm: Harm): Promise<Quarantined> {
     const { quarantine, problem } = this.#options;
     const { refs, save } = this.#options.refs.withdraw(harm.snapshots);
+    if (harm.snapshots.length + harm.blobs.length === 0)
+      return { refs: this.#options.refs.givers(harm.unreadable), problem: null };
     try {
       if (problem !== null) throw problem;
       await quarantine.take(harm);

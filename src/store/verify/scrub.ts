@@ -4,7 +4,7 @@ import type { ManifestFile } from '../../domain/manifest.ts';
 import { manifestOf } from '../../domain/manifest.ts';
 import type { Layout } from '../disk/layout.ts';
 import { readManifest } from '../records/manifests.ts';
-import { type Inspector, identityOf, wordsFor } from './inspect.ts';
+import { damaged, type Fault, faultIn, type Inspector, identityOf } from './inspect.ts';
 import { blobsIn, publishedIn, rootsIn, type StoredRef, type StoredRoot } from './on-disk.ts';
 
 /** One file that is not as it should be. */
@@ -15,11 +15,15 @@ export interface Damage {
   readonly expected: { readonly sha256: string; readonly size: number | null } | null;
   /** What is wrong, in words that follow its name. */
   readonly found: string;
+  /** Whether the disk only fails to give it. */
+  readonly isUnreadable: boolean;
 }
 
 /** What has to go for some damage: whatever shares a damaged file goes with it. */
 export interface Harm {
   readonly damages: readonly Damage[];
+  /** Snapshots that stay, since nothing is known but that the disk does not give all of them: they are to be fetched anew. */
+  readonly unreadable: readonly string[];
   readonly snapshots: readonly string[];
   /** By digest. */
   readonly blobs: readonly string[];
@@ -83,7 +87,9 @@ export class Scrub {
     // It may have been collected or replaced in between; and a disk may fail to read once.
     const now = await readManifest(root.path);
     const damages = now?.snapshot === root.snapshot ? await this.#damagesOf(root) : [];
-    if (damages.length > 0) await this.#tell(damages, root);
+    if (damages.length === 0) return;
+    if (damages.every(damage => damage.isUnreadable)) await this.#tellUnreadable(damages, [root.snapshot]);
+    else await this.#tell(damages, root);
   }
 
   /** Nothing for a snapshot that is not there: nobody gets it. */
@@ -100,7 +106,8 @@ export class Scrub {
     }
     const wanted = new Set(manifest.files.map(file => file.path));
     for (const name of names) {
-      if (!wanted.has(name)) damages.push(this.#damage(join(base, name), 'does not belong there', null));
+      if (!wanted.has(name))
+        damages.push(this.#damage(join(base, name), damaged('does not belong there'), null));
     }
     return (await identityOf(base)) === null ? [] : damages;
   }
@@ -112,7 +119,7 @@ export class Scrub {
       const files = entries.filter(entry => !entry.isDirectory());
       return files.map(entry => relative(base, join(entry.parentPath, entry.name)));
     } catch (error) {
-      const found = wordsFor(error);
+      const found = faultIn(error);
       return (await identityOf(base)) === null ? null : this.#damage(base, found, null);
     }
   }
@@ -127,19 +134,21 @@ export class Scrub {
     };
     if ((await look()).length === 0 || (await identityOf(base)) === null) return;
     const damages = await look();
-    if (damages.length > 0) await this.#report(damages, [], [snapshot], []);
+    if (damages.some(damage => damage.isUnreadable)) await this.#tellUnreadable(damages, [snapshot]);
+    else if (damages.length > 0) await this.#report(damages, [], [snapshot], []);
   }
 
-  async #digestFault(base: string, digest: string): Promise<string | null> {
+  async #digestFault(base: string, digest: string): Promise<Fault | null> {
     const names = await this.#namesIn(base);
-    if (!Array.isArray(names)) return names?.found ?? null;
+    if (!Array.isArray(names))
+      return names === null ? null : { words: names.found, isUnreadable: names.isUnreadable };
     try {
       const files: ManifestFile[] = [];
       for (const path of names) files.push({ path, ...(await this.#inspector.contentOf(join(base, path))) });
       const found = manifestOf(files).digest;
-      return found === digest ? null : `has the digest ${found} instead of ${digest}`;
+      return found === digest ? null : damaged(`has the digest ${found} instead of ${digest}`);
     } catch (error) {
-      return wordsFor(error);
+      return faultIn(error);
     }
   }
 
@@ -148,16 +157,18 @@ export class Scrub {
     const found = await this.#blobFault(path, sha256);
     const identity = await identityOf(path);
     if (found === null || identity === null) return;
+    const damages = [this.#damage(path, found, { sha256, size: null })];
+    if (found.isUnreadable) return await this.#tellUnreadable(damages, []);
     const holders = await this.#holdersOf(new Map([[identity, sha256]]));
-    await this.#report([this.#damage(path, found, { sha256, size: null })], holders, [], [sha256]);
+    await this.#report(damages, holders, [], [sha256]);
   }
 
-  async #blobFault(path: string, sha256: string): Promise<string | null> {
+  async #blobFault(path: string, sha256: string): Promise<Fault | null> {
     try {
       const found = await this.#inspector.contentOf(path);
-      return found.sha256 === sha256 ? null : `holds other bytes, whose sha256 is ${found.sha256}`;
+      return found.sha256 === sha256 ? null : damaged(`holds other bytes, whose sha256 is ${found.sha256}`);
     } catch (error) {
-      return wordsFor(error);
+      return faultIn(error);
     }
   }
 
@@ -176,14 +187,26 @@ export class Scrub {
     this.#damaged += damages.length;
     const snapshots = new Set([...roots.map(root => root.snapshot), ...others]);
     for (const name of [...snapshots, ...blobs]) this.#told.add(name);
-    const published = (await publishedIn(this.#layout)).filter(ref => snapshots.has(ref.published.snapshot));
     await this.#onHarm({
       damages,
+      unreadable: [],
       snapshots: [...snapshots],
       blobs,
       roots: [...new Map(roots.map(root => [root.path, root])).values()],
-      modelUris: [...new Set(published.map(ref => ref.uri))],
+      modelUris: await this.#urisOf(snapshots),
     });
+  }
+
+  /** The disk may give them again: nothing goes. */
+  async #tellUnreadable(damages: readonly Damage[], unreadable: readonly string[]): Promise<void> {
+    this.#damaged += damages.length;
+    const modelUris = await this.#urisOf(new Set(unreadable));
+    await this.#onHarm({ damages, unreadable, snapshots: [], blobs: [], roots: [], modelUris });
+  }
+
+  async #urisOf(snapshots: ReadonlySet<string>): Promise<readonly string[]> {
+    const published = (await publishedIn(this.#layout)).filter(ref => snapshots.has(ref.published.snapshot));
+    return [...new Set(published.map(ref => ref.uri))];
   }
 
   /** The blobs that are damaged too, and the files by which others may hold the same damage. */
@@ -199,7 +222,7 @@ export class Scrub {
       const blob = this.#layout.blob(file.sha256);
       const fault = await this.#inspector.faultOf(blob, file);
       const identity = await identityOf(blob);
-      if (fault === null || identity === null) continue;
+      if (fault === null || fault.isUnreadable || identity === null) continue;
       blobs.add(file.sha256);
       inodes.set(identity, file.sha256);
     }
@@ -218,7 +241,7 @@ export class Scrub {
     return holders;
   }
 
-  #damage(path: string, found: string, expected: Damage['expected']): Damage {
-    return { path: relative(this.#layout.root, path), found, expected };
+  #damage(path: string, { words, isUnreadable }: Fault, expected: Damage['expected']): Damage {
+    return { path: relative(this.#layout.root, path), found: words, isUnreadable, expected };
   }
 }

@@ -1,14 +1,15 @@
 /**
  * Preloaded into a sidecar: kills it, or fails, at the n-th operation of a kind on its cache directory.
  * What to do stands in the file DISK_TROUBLE, which is looked at before every operation; counting begins with each new text.
- * `{ match, nth, act }`: the operations whose line (`kind path [-> path]`, relative to the cache) matches are counted, and at the n-th
- * `act` is done: `kill-before`, `kill-after`, `none`, or the name of the error that it fails with. Each counted line goes to
- * DISK_TROUBLE.log.
+ * `{ match, nth, act }`: the operations whose line (`kind path [-> path]`, relative to the cache) matches are counted, and at the n-th,
+ * or at each where `nth` is null, `act` is done: `kill-before`, `kill-after`, `none`, `hang` (until there is another text), or the name
+ * of the error that it fails with. Each counted line goes to DISK_TROUBLE.log.
  */
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { constants } from 'node:os';
 import { join, relative } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { getSystemErrorMessage } from 'node:util';
 
 const { appendFileSync, readFileSync, writeFileSync } = fs;
@@ -72,7 +73,8 @@ function actAt(line) {
   if (control === null || !new RegExp(control.match).test(line)) return null;
   counted += 1;
   appendFileSync(`${CONTROL}.log`, `${line}\n`);
-  return counted === control.nth && control.act !== 'none' ? control.act : null;
+  const isMeant = control.nth === null || counted === control.nth;
+  return isMeant && control.act !== 'none' ? control.act : null;
 }
 
 function lineOf(kind, path, to) {
@@ -97,6 +99,10 @@ function isWriting(flags) {
   return typeof flags === 'number' ? (flags & fs.constants.O_CREAT) !== 0 : /^[wa]/.test(flags ?? 'r');
 }
 
+async function untilOtherText(before) {
+  for (; text === before; refresh()) await delay(20);
+}
+
 function die() {
   process.kill(process.pid, 'SIGKILL');
 }
@@ -111,7 +117,8 @@ function failure(code, line) {
 async function around(line, call) {
   const act = line === null ? null : actAt(line);
   if (act === 'kill-before') die();
-  const isError = act !== null && !act.startsWith('kill');
+  if (act === 'hang') await untilOtherText(text);
+  const isError = act !== null && act !== 'hang' && !act.startsWith('kill');
   if (isError && !line.startsWith('close ')) throw failure(act, line);
   try {
     const result = await call();
