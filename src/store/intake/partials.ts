@@ -53,7 +53,7 @@ export class Partials {
     const kept = join(this.#layout.partials, name);
     const dir = join(this.#tmp, `partial-${name}-${randomUUID().slice(0, 8)}`);
     if (fresh) await rm(kept, { recursive: true, force: true });
-    const info = (await isTaken(kept, dir)) ? await readInfo(dir).catch(giveBack(dir, kept)) : null;
+    const info = (await isTaken(kept, dir)) ? await infoOrBack(dir, kept) : null;
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const { promise, resolve } = Promise.withResolvers<void>();
     const place = { dir, kept, total: key.total, onClose: resolve };
@@ -103,11 +103,13 @@ function bytesOnDisk(file: Stats | null): number {
 }
 
 /** What the disk does not give now is worth as much as before. */
-function giveBack(dir: string, kept: string): (error: unknown) => Promise<never> {
-  return async error => {
+async function infoOrBack(dir: string, kept: string): ReturnType<typeof readInfo> {
+  try {
+    return await readInfo(dir);
+  } catch (error) {
     await rename(dir, kept).catch(() => undefined);
     throw error;
-  };
+  }
 }
 
 async function isTaken(kept: string, dir: string): Promise<boolean> {
