@@ -74,8 +74,8 @@ export async function startApp(
       upstreams: { registry: options.mlflow.registryUri, tracking: options.mlflow.trackingUri },
     },
     isReady: () => {
-      const problem = cache.problem ?? prewarm.problem;
-      return { ready: problem === null, problem };
+      const isWorking = cache.problem === null || cache.canGive;
+      return { ready: isWorking && prewarm.problem === null, problem: cache.problem ?? prewarm.problem };
     },
     prewarm: () => prewarm.state(),
     version: packageVersion(),

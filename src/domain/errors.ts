@@ -72,15 +72,21 @@ export class SidecarError extends Error {
 }
 
 const NO_SPACE = new Set(['ENOSPC', 'EDQUOT']);
-const FAILING_DISK = new Set(['EIO', 'EROFS', 'ESTALE']);
+const FAILING_DISK = new Set(['EIO', 'ESTALE', 'ETIMEDOUT']);
 
-/** Any thrown value as a `SidecarError`: a full disk is `disk_full`; one that fails, and what nobody foresaw, is `internal`. */
+/** Any thrown value as a `SidecarError`: a disk that takes nothing is `disk_full`; one that fails, and what nobody foresaw, is `internal`. */
 export function toSidecarError(error: unknown): SidecarError {
   if (error instanceof SidecarError) return error;
   const message = error instanceof Error ? error.message : String(error);
   if (NO_SPACE.has(errnoOf(error))) {
     return new SidecarError('disk_full', `The cache's disk is full: ${message}`, {
       hint: 'Free space on the file system of SIDECAR_CACHE_DIR, or move the cache to a larger one.',
+      cause: error,
+    });
+  }
+  if (errnoOf(error) === 'EROFS') {
+    return new SidecarError('disk_full', `The cache's disk is read-only: ${message}`, {
+      hint: "Mount the file system of SIDECAR_CACHE_DIR writable. Where it was, look into the kernel's log: a disk that fails becomes read-only.",
       cause: error,
     });
   }

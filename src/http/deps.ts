@@ -35,6 +35,7 @@ export interface HttpDeps {
   readonly events: EventBus;
   readonly settings: HttpSettings;
   /** Whether callers may be sent here, and if not, why; asked on every probe, so it must not wait. */
+  /** Where it is ready, `problem` is why not all works: what is cached is given, and nothing new is kept. */
   readonly isReady: () => { readonly ready: boolean; readonly problem: string | null };
   /** Models that are loaded before anybody asks. */
   readonly prewarm: () => readonly PrewarmState[];

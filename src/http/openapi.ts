@@ -14,6 +14,10 @@ import * as schemas from './schemas.ts';
 const name = z.object({ name: z.string().describe('the registered model’s name, percent-encoded') });
 const jobId = z.object({ id: z.string().describe('the job_id') });
 const status = (word: string) => z.object({ status: z.literal(word) });
+const readiness = z.union([
+  status('ready'),
+  status('degraded').extend({ detail: z.string().describe('why the cache can be read but not written') }),
+]);
 
 const outcomes = z.union([schemas.AnswerSchema, schemas.ListSchema]);
 const failed = z.union([schemas.ProblemSchema, schemas.FailedOutcomeSchema, schemas.FailedListSchema]);
@@ -130,7 +134,7 @@ export function createOpenApi({ settings, version }: Pick<HttpDeps, 'settings' |
       '/healthz': { get: { ...read('Whether the process answers', status('ok'), {}), security: [] } },
       '/readyz': {
         get: {
-          ...read('Whether callers may come', status('ready'), {
+          ...read('Whether callers may come', readiness, {
             503: {
               ...failure('Not ready; the detail says why.', schemas.ProblemSchema),
               headers: retryHeaders,

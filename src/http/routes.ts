@@ -13,7 +13,9 @@ export function addProbes(app: Express, deps: HttpDeps): void {
   get(app, '/healthz', (_req, res) => sendJson(res, 200, { status: 'ok' }));
   get(app, '/readyz', (req, res) => {
     const { ready, problem } = deps.isReady();
-    if (ready) return sendJson(res, 200, { status: 'ready' });
+    if (ready && problem === null) return sendJson(res, 200, { status: 'ready' });
+    // A Service must not cut off good models.
+    if (ready) return sendJson(res, 200, { status: 'degraded', detail: problem });
     // 503, whatever the code says: the state passes, and a probe takes nothing else for "not yet".
     sendProblem(req, res, new SidecarError('internal', problem ?? 'The sidecar is not ready.'), 503);
   });

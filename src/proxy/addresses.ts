@@ -94,7 +94,9 @@ export class Addresses {
   /** Where the cache takes nothing, only what MLflow's own artifact server has can pass through. */
   #isServed(root: ArtifactRoot): boolean {
     const { canRead, cache } = this.#options;
-    return canRead(root) && (cache.problem === null || isMlflows(addressOf(root)));
+    const store = cache.opened;
+    const takes = store !== null && store.problem === null && !store.disk.isHanging;
+    return canRead(root) && (takes || isMlflows(addressOf(root)));
   }
 }
 

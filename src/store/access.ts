@@ -1,8 +1,8 @@
 import { access as reach, readdir } from 'node:fs/promises';
 import type { Clock } from '../domain/clock.ts';
-import { SidecarError, toSidecarError } from '../domain/errors.ts';
+import { errnoOf, SidecarError, toSidecarError } from '../domain/errors.ts';
 import { makeDirectory } from './disk/durable.ts';
-import type { Layout } from './disk/layout.ts';
+import { Layout } from './disk/layout.ts';
 import { Lease, sweepDeadLeases } from './disk/lease.ts';
 import { Ownership } from './disk/ownership.ts';
 import { Partials } from './intake/partials.ts';
@@ -37,6 +37,18 @@ export async function accessTo(layout: Layout, cacheDir: string, clock: Clock): 
   }
 }
 
+/** Why nothing can be written in the directory; null where it can. */
+export async function problemOf(cacheDir: string, clock: Clock): Promise<SidecarError | null> {
+  try {
+    const { lease, ownership, problem } = await accessTo(new Layout(cacheDir), cacheDir, clock);
+    ownership.release();
+    await lease?.release();
+    return problem;
+  } catch (error) {
+    return unusable(cacheDir, error);
+  }
+}
+
 /** Removes what dead processes left, but for beginnings of large files that are worth going on with; returns how many those were. */
 export async function sweepLitter(layout: Layout, now: number): Promise<number> {
   const partials = new Partials(layout, layout.tmp);
@@ -52,7 +64,9 @@ export async function makeLayout(layout: Layout): Promise<void> {
 
 export function unusable(dir: string, cause: unknown): SidecarError {
   if (cause instanceof SidecarError) return cause;
-  const { code, message, hint } = toSidecarError(cause);
+  const { code: found, message, hint } = toSidecarError(cause);
+  // It takes nothing, whatever the reason.
+  const code = ['EACCES', 'EPERM'].includes(errnoOf(cause)) ? 'disk_full' : found;
   return new SidecarError(code, `The cache directory ${dir} does not work: ${message.replace(/\.$/, '')}.`, {
     hint:
       hint ??

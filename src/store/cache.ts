@@ -2,7 +2,8 @@ import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Scope } from '../domain/scope.ts';
-import { TOO_LATE, within } from '../policy/abort.ts';
+import { TOO_LATE, unlessRunning, within } from '../policy/abort.ts';
+import { problemOf } from './access.ts';
 import type { CacheLimits } from './collect/collector.ts';
 import { Store } from './store.ts';
 
@@ -29,6 +30,9 @@ export class Cache {
   #closed = false;
   #watch: NodeJS.Timeout | null = null;
   #hung = false;
+  #prober: NodeJS.Timeout | null = null;
+  /** Why nothing can be written though it could be at the start. */
+  #trouble: SidecarError | null = null;
 
   constructor(options: CacheOptions) {
     this.#options = options;
@@ -38,7 +42,7 @@ export class Cache {
   async open(): Promise<void> {
     const { dir, own, clock, events, limits } = this.#options;
     // What is read and given already is not read again until it can be written, too.
-    const problem = this.#store === null ? null : await Store.problemOf(dir, clock);
+    const problem = this.#store === null ? null : await problemOf(dir, clock);
     if (problem !== null) return this.#judge(problem);
     try {
       const store = await Store.open(dir, own, clock, events, limits);
@@ -47,6 +51,11 @@ export class Cache {
       await this.#store?.close();
       this.#store = store;
       this.#watch ??= setInterval(() => void this.#look(this.#store ?? store), WATCH_MS).unref();
+      this.#prober ??= setInterval(
+        unlessRunning(() => this.#probe()),
+        RETRY_MS,
+      ).unref();
+      this.#trouble = null;
       this.#judge(store.problem);
     } catch (error) {
       this.#judge(toSidecarError(error));
@@ -58,6 +67,16 @@ export class Cache {
     const isHung = (await store.isThere()) === TOO_LATE;
     if (isHung && !this.#hung) this.#options.events.emit({ type: 'cache_unusable', error: store.hangs() });
     this.#hung = isHung;
+  }
+
+  /** A disk may become full or read-only at any time, and well again. */
+  async #probe(): Promise<void> {
+    const store = this.#store;
+    if (store === null || store.problem !== null || store.disk.isHanging) return;
+    const trouble = await store.probe();
+    if (trouble !== null && this.#trouble?.code !== trouble.code)
+      this.#options.events.emit({ type: 'cache_unusable', error: trouble });
+    this.#trouble = trouble;
   }
 
   #judge(problem: SidecarError | null): void {
@@ -83,9 +102,16 @@ export class Cache {
 
   /** Why nothing can be written, and what to do; null where all is well. */
   get problem(): string | null {
-    const problem = this.#store?.disk.isHanging ? this.#store.hangs() : this.#problem;
+    const problem = this.#store?.disk.isHanging ? this.#store.hangs() : (this.#problem ?? this.#trouble);
     if (problem !== null) return [problem.message, problem.hint ?? ''].join(' ').trim();
     return this.#store === null ? 'The cache directory is not open yet.' : null;
+  }
+
+  /** Whether there is anything to give, though nothing may be written. */
+  get canGive(): boolean {
+    const store = this.#store;
+    if (store === null || store.disk.isHanging) return false;
+    return this.#problem === null || store.refs.published().models > 0;
   }
 
   /** Whether everything came to its end; what hangs on the disk goes on. */
@@ -93,6 +119,7 @@ export class Cache {
     this.#closed = true;
     if (this.#retry !== null) clearTimeout(this.#retry);
     if (this.#watch !== null) clearInterval(this.#watch);
+    if (this.#prober !== null) clearInterval(this.#prober);
     return this.#store === null || (await within(CLOSE_MS, this.#store.close())) !== TOO_LATE;
   }
 }

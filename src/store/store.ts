@@ -1,4 +1,4 @@
-import { basename } from 'node:path';
+import { basename, dirname } from 'node:path';
 import pLimit from 'p-limit';
 import type { Clock } from '../domain/clock.ts';
 import type { SidecarError } from '../domain/errors.ts';
@@ -20,18 +20,17 @@ import { type Intake, Staging } from './intake/intake.ts';
 import { Partials } from './intake/partials.ts';
 import { Snapshots } from './intake/snapshots.ts';
 import { type FetchedRoot, Manifests } from './records/manifests.ts';
-import { readRecord } from './records/records.ts';
-import { recoverRefs, scopeOfRecord, type Unreadable } from './records/recover.ts';
+import { recoverRefs } from './records/recover.ts';
 import { Refs } from './records/refs.ts';
 import { Texts } from './records/texts.ts';
+import { Unread } from './records/unread.ts';
 import { Usage } from './records/usage.ts';
 import { Quarantine } from './verify/quarantine.ts';
 import { type Quarantined, Repair } from './verify/repair.ts';
 import type { Harm } from './verify/scrub.ts';
+import { WriteProbe } from './write-probe.ts';
 
 const SWEEP_MS = 60_000;
-/** How often records that the disk did not give are read again. */
-const RECALL_MS = 5_000;
 const UNLIMITED: CacheLimits = { maxBytes: Infinity, maxStaleMs: Infinity, models: new Set() };
 /** Fetches that look or commit at the same time. Where the disk hangs, each holds one of libuv's threads. */
 const MOST_AT_ONCE = 8;
@@ -44,8 +43,9 @@ export class Store {
   readonly refs: Refs;
   /** For questions that callers wait for. */
   readonly disk: DiskWatch;
-  /** Why nothing can be written; null where it can. */
+  /** Why nothing could be written at the start; null where it could. */
   readonly problem: SidecarError | null;
+  readonly #writes: WriteProbe;
   readonly ownership: Ownership;
   /** Beginnings of large files, for the next try. */
   readonly partials: Partials;
@@ -55,9 +55,7 @@ export class Store {
   readonly answers: Texts;
   readonly #lease: Lease | null;
   readonly #sweeper: NodeJS.Timeout;
-  readonly #recaller: NodeJS.Timeout;
-  /** Records of refs that the disk did not give so far. */
-  #unread: readonly Unreadable[] = [];
+  readonly #unread: Unread;
   readonly #staging: Staging;
   readonly #snapshots: Snapshots;
   readonly #manifests: Manifests;
@@ -83,11 +81,10 @@ export class Store {
     this.ownership = access.ownership;
     this.#lease = access.lease;
     const tmp = access.lease?.dir ?? layout.tmp;
+    this.#writes = new WriteProbe(dirname(layout.root), tmp);
     // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
     const sweep = unlessRunning(() => sweepLitter(layout, clock.now()));
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
-    const recall = unlessRunning(() => this.#recall(own));
-    this.#recaller = setInterval(recall, RECALL_MS).unref();
     this.partials = new Partials(layout, tmp);
     this.jobs = new Texts(layout.jobs, tmp, access.problem);
     this.answers = new Texts(layout.answers, tmp, access.problem);
@@ -95,20 +92,12 @@ export class Store {
     this.usage = new Usage(layout, clock);
     const onWriteError = (error: Error) => events.emit({ type: 'cache_unusable', error });
     this.refs = new Refs(layout, tmp, access.problem, onWriteError, this.usage);
+    this.#unread = new Unread(own, this.refs);
     this.#snapshots = new Snapshots(layout, tmp);
     this.#manifests = new Manifests(layout, tmp);
     const { refs, ownership } = this;
-    this.collector = new Collector({
-      layout,
-      tmp,
-      own,
-      refs,
-      usage: this.usage,
-      ownership,
-      limits,
-      clock,
-      events,
-    });
+    const ours = { layout, tmp, own, refs, ownership };
+    this.collector = new Collector({ ...ours, usage: this.usage, limits, clock, events });
     this.#reservations = new Reservations(this.collector, ownership, limits.maxBytes, tmp);
     this.#quarantine = new Quarantine(layout, tmp);
     this.#repair = new Repair({
@@ -140,7 +129,7 @@ export class Store {
       const { refs, dropped, unreadable } = await recoverRefs(layout, own, store.#snapshots, rights);
       for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
       events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
-      store.#unread = unreadable;
+      store.#unread.set(unreadable);
       const [first] = unreadable;
       if (first !== undefined)
         events.emit({ type: 'cache_unusable', error: unusable(cacheDir, first.error) });
@@ -148,18 +137,6 @@ export class Store {
     } catch (error) {
       await store.close();
       throw unusable(cacheDir, error);
-    }
-  }
-
-  /** Why nothing can be written in the directory; null where it can. */
-  static async problemOf(cacheDir: string, clock: Clock): Promise<SidecarError | null> {
-    try {
-      const { lease, ownership, problem } = await accessTo(new Layout(cacheDir), cacheDir, clock);
-      ownership.release();
-      await lease?.release();
-      return problem;
-    } catch (error) {
-      return unusable(cacheDir, error);
     }
   }
 
@@ -178,9 +155,18 @@ export class Store {
     if (this.problem === null) await this.#manifests.remove(scope, root);
   }
 
+  /** Tries whether the disk still takes anything; why not, or null. What could not be saved meanwhile is saved then. */
+  async probe(): Promise<SidecarError | null> {
+    if (this.problem !== null) return this.problem;
+    const trouble = await this.#writes.look();
+    if (trouble === null) this.refs.saveAgain();
+    return trouble;
+  }
+
   /** For the files of one version; to be closed. Whatever somebody removed from the cache meanwhile is made again. */
   async intake(): Promise<Intake> {
     if (this.problem !== null) throw this.problem;
+    this.#writes.refuse();
     if (this.disk.isHanging) throw this.hangs();
     await this.#looks(async () => {
       await makeLayout(this.layout);
@@ -248,23 +234,9 @@ export class Store {
     return await this.disk.ask('root', () => isThere(this.layout.root).catch(() => false));
   }
 
-  /** Takes up what the disk gives by now. */
-  async #recall(own: Scope): Promise<void> {
-    const unread: Unreadable[] = [];
-    for (const { path } of this.#unread) {
-      try {
-        const record = await readRecord(path);
-        if (record !== null) await this.refs.recall(scopeOfRecord(record, own), record.ref.uri);
-      } catch (error) {
-        unread.push({ path, error });
-      }
-    }
-    this.#unread = unread;
-  }
-
   async close(): Promise<void> {
     clearInterval(this.#sweeper);
-    clearInterval(this.#recaller);
+    this.#unread.stop();
     this.ownership.release();
     await this.#reservations.close();
     await this.refs.flush();

@@ -1,9 +1,11 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
 import { errnoOf } from '../../src/domain/errors.ts';
 import type { Outcome } from '../../src/domain/outcome.ts';
 import { reload, until } from '../faults/harness.ts';
@@ -20,8 +22,10 @@ const DISK_BYTES = 32 * 1024 * 1024;
 const [ENTER_NEW, ENTER] = ['unshare', 'nsenter'] as const;
 const ADVICE = `Where "unshare" is missing, install util-linux. Where it is not permitted, run the tests as root, or let users have namespaces: "sysctl -w kernel.unprivileged_userns_clone=1" (Debian), "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0" (Ubuntu), "sysctl -w user.max_user_namespaces=10000" (others). In a container: "--security-opt seccomp=unconfined --cap-add SYS_ADMIN".`;
 const CHUNK = Buffer.alloc(64 * 1024);
+/** Long enough for the directory to be tried once more. */
+const RECOVERY_LOOK_MS = 6_000;
 /** The cache directory is tried again every 5 s. */
-const RECOVERY_MS = 7_000;
+const RECOVERY_MS = 30_000;
 
 let upstream: ScriptedMlflow;
 beforeAll(async () => {
@@ -67,6 +71,12 @@ class SmallDisk {
     return join('/proc', String(this.#pid), 'root', path);
   }
 
+  /** As a kernel does with a disk that fails. */
+  async remount(how: 'ro' | 'rw'): Promise<void> {
+    const [command, ...args] = this.via;
+    await promisify(execFile)(command ?? '', [...args, 'mount', '-o', `remount,${how}`, this.dir]);
+  }
+
   /** Somebody else's file takes all that is left. */
   async fill(): Promise<void> {
     const file = await open(this.seen(join(this.dir, 'filler')), 'a');
@@ -92,6 +102,29 @@ async function start(disk: SmallDisk): Promise<RunningSidecar> {
 
 async function versionGiven(disk: SmallDisk, { path }: Outcome): Promise<string> {
   return (await readSnapshot(disk.seen(path ?? '/nowhere'))).version;
+}
+
+const Ready = z.object({ status: z.union([z.string(), z.number()]), detail: z.string().optional() });
+
+async function readiness(sidecar: RunningSidecar) {
+  const response = await fetch(`${sidecar.url}/readyz`);
+  return { http: response.status, ...Ready.parse(await response.json()) };
+}
+
+const Status = z.object({ cache: z.object({ usable: z.boolean(), problem: z.string().nullable() }) });
+
+/** What the status, the metrics and the log say of the cache. */
+async function told(sidecar: RunningSidecar) {
+  const status = Status.parse(await (await fetch(`${sidecar.url}/v1/status`)).json());
+  const metrics = await (await fetch(`${sidecar.url}/metrics`)).text();
+  return {
+    ...status.cache,
+    metric: /^mlflow_sidecar_cache_usable (\d)$/m.exec(metrics)?.[1],
+    lines: sidecar
+      .logs()
+      .split('\n')
+      .filter(line => line.includes('The cache does not work')).length,
+  };
 }
 
 /** The old version, whole, and why. */
@@ -144,9 +177,10 @@ test('a small disk that somebody fills, before a download, in the middle of one,
   await sidecar.stop();
   await disk.fill();
   sidecar = await start(disk);
+  expect(await readiness(sidecar)).toMatchObject({ http: 200, status: 'degraded' });
   await expectStale(disk, (await reload(sidecar.url, URI)).outcome, third);
   await disk.free();
-  await until(RECOVERY_MS, async () => ((await fetch(`${sidecar.url}/readyz`)).ok ? true : null));
+  await until(RECOVERY_MS, async () => ((await readiness(sidecar)).status === 'ready' ? true : null));
   await expectLoaded(disk, (await reload(sidecar.url, URI)).outcome, fourth);
 
   await delay(100);
@@ -154,4 +188,56 @@ test('a small disk that somebody fills, before a download, in the middle of one,
   await account('a disk that fills', { fillings: 3, reads: rounds, torn: faults.length });
   expect(faults).toEqual([]);
   expect(versions).toEqual([first, second, third, fourth]);
+}, 60_000);
+
+test('a cache that becomes read-only while it is used, and is so at a start: what is cached is given, it is said everywhere, and it comes back by itself', async () => {
+  const cacheDir = await makeCache();
+  onTestFinished(() => removeCache(cacheDir));
+  const disk = await SmallDisk.mount(cacheDir);
+  const first = addVersion(upstream, SHAPE);
+  let sidecar = await start(disk);
+  await expectLoaded(disk, (await reload(sidecar.url, URI)).outcome, first);
+  expect(await told(sidecar)).toEqual({ usable: true, problem: null, metric: '1', lines: 0 });
+
+  await disk.remount('ro');
+  const second = addVersion(upstream, SHAPE);
+  // Also before anybody has noticed.
+  await expectStale(disk, (await reload(sidecar.url, URI)).outcome, first);
+  await until(RECOVERY_MS, async () => ((await readiness(sidecar)).status === 'degraded' ? true : null));
+  for (let n = 0; n < 3; n++) await expectStale(disk, (await reload(sidecar.url, URI)).outcome, first);
+  expect(await readiness(sidecar)).toMatchObject({ http: 200, detail: expect.stringContaining('read-only') });
+  const problem = expect.stringContaining('read-only');
+  await delay(RECOVERY_LOOK_MS);
+  const { lines, ...said } = await told(sidecar);
+  expect(said).toEqual({ usable: false, problem, metric: '0' });
+  expect(lines).toBeLessThanOrEqual(2);
+
+  await sidecar.stop();
+  sidecar = await start(disk);
+  expect(await readiness(sidecar)).toMatchObject({ http: 200, status: 'degraded' });
+  await expectStale(disk, (await reload(sidecar.url, URI)).outcome, first);
+  const missing = await reload(sidecar.url, 'models:/other/1');
+  expect(missing.outcome.status).not.toBe('loaded');
+
+  await disk.remount('rw');
+  await until(RECOVERY_MS, async () => ((await readiness(sidecar)).status === 'ready' ? true : null));
+  await expectLoaded(disk, (await reload(sidecar.url, URI)).outcome, second);
+  expect(await told(sidecar)).toMatchObject({ usable: true, problem: null, metric: '1' });
+
+  await disk.remount('ro');
+  await until(RECOVERY_MS, async () => ((await readiness(sidecar)).status === 'degraded' ? true : null));
+  await disk.remount('rw');
+  await until(RECOVERY_MS, async () => ((await readiness(sidecar)).status === 'ready' ? true : null));
+  const third = addVersion(upstream, SHAPE);
+  await expectLoaded(disk, (await reload(sidecar.url, URI)).outcome, third);
+}, 180_000);
+
+test('a read-only cache with nothing in it is not ready', async () => {
+  const cacheDir = await makeCache();
+  onTestFinished(() => removeCache(cacheDir));
+  const disk = await SmallDisk.mount(cacheDir);
+  const empty = await start(disk);
+  await empty.stop();
+  await disk.remount('ro');
+  expect(await readiness(await start(disk))).toMatchObject({ http: 503 });
 }, 60_000);

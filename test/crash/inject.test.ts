@@ -30,7 +30,7 @@ const LIMIT_MS = 600_000;
 const CODES: readonly (readonly [Act, ErrorCode])[] = [
   ['ENOSPC', 'disk_full'],
   ['EIO', 'internal'],
-  ['EROFS', 'internal'],
+  ['EROFS', 'disk_full'],
 ];
 
 let upstream: ScriptedMlflow;

@@ -60,7 +60,16 @@ describe('any thrown value becomes a SidecarError', () => {
     expect(toSidecarError(cause).hint).toContain('SIDECAR_CACHE_DIR');
   });
 
-  test.each(['EIO', 'EROFS'])('%s says that the disk fails, with a hint', code => {
+  test('a read-only disk takes nothing: disk_full, with a hint', () => {
+    const cause = Object.assign(new Error('open'), { code: 'EROFS' });
+    expect(toSidecarError(cause)).toMatchObject({
+      code: 'disk_full',
+      message: "The cache's disk is read-only: open",
+    });
+    expect(toSidecarError(cause).hint).toContain('writable');
+  });
+
+  test.each(['EIO', 'ESTALE', 'ETIMEDOUT'])('%s says that the disk fails, with a hint', code => {
     const error = toSidecarError(Object.assign(new Error('write failed'), { code }));
     expect(error).toMatchObject({ code: 'internal', message: "The cache's disk fails: write failed" });
     expect(error.hint).toContain('SIDECAR_CACHE_DIR');

@@ -61,6 +61,13 @@ test('GET /readyz is ready', async () => {
   expect([reply.status, members(reply)]).toEqual([200, { status: 'ready' }]);
 });
 
+test('GET /readyz where the cache can only be read is ready all the same, and says why', async () => {
+  const detail = 'The cache directory is read-only.';
+  const { url } = await sidecar({ isReady: () => ({ ready: true, problem: detail }) });
+  const reply = await call(`${url}/readyz`);
+  expect([reply.status, members(reply)]).toEqual([200, { status: 'degraded', detail }]);
+});
+
 test('GET /readyz that is not ready says why, and is no refusal', async () => {
   const { url, events } = await sidecar({
     isReady: () => ({ ready: false, problem: 'The cache directory is read-only.' }),

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs';
-import { chmod, mkdir, open, readlink, rename, rm, stat, symlink } from 'node:fs/promises';
+import { chmod, mkdir, open, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf } from '../../domain/errors.ts';
@@ -57,6 +57,19 @@ export async function writeFileDurably(path: string, text: string, tmp: string, 
     throw error;
   }
   await sync(dirname(path));
+}
+
+/** Whether a file can be written: its error, or null. A directory that somebody removed is made again by whoever needs it. */
+export async function tryWriting(tmp: string): Promise<unknown> {
+  const path = temporaryName(tmp);
+  try {
+    await writeFile(path, 'written');
+    return null;
+  } catch (error) {
+    return isAbsent(error) ? null : error;
+  } finally {
+    await rm(path, { force: true }).catch(() => undefined);
+  }
 }
 
 /** Points the symlink `path` to `target`, relatively, by one rename. */

@@ -3,9 +3,9 @@ import type { ModelUri } from '../../domain/model-uri.ts';
 import type { Scope } from '../../domain/scope.ts';
 import { Turns } from '../../policy/turns.ts';
 import type { Layout } from '../disk/layout.ts';
-import { BackgroundSaves } from './background-saves.ts';
 import { RefFiles } from './ref-files.ts';
 import type { Published, Ref } from './ref-record.ts';
+import { RefSaves } from './ref-saves.ts';
 import { type Entry, keyOf, RefTable } from './ref-table.ts';
 import type { Usage } from './usage.ts';
 import { Withdrawn } from './withdrawn.ts';
@@ -28,10 +28,9 @@ export class Refs {
   readonly #table = new RefTable();
   /** One writer a ref at a time. */
   readonly #turns = new Turns();
-  readonly #unsaved = new Set<string>();
+  readonly #saves: RefSaves;
   readonly withdrawn = new Withdrawn();
   #lastOrder = 0;
-  readonly #saves = new BackgroundSaves();
 
   /** @param readOnly why nothing can be written; null where it can */
   constructor(
@@ -45,6 +44,7 @@ export class Refs {
     this.#readOnly = readOnly;
     this.#onWriteError = onWriteError;
     this.#usage = usage;
+    this.#saves = new RefSaves(this.#turns, (scope, uri) => this.#save(scope, uri), onWriteError);
   }
 
   /** For a question that is about to be asked: its answer is newer than those of all before it. */
@@ -197,6 +197,11 @@ export class Refs {
     }
   }
 
+  /** Saves what the disk did not take so far. */
+  saveAgain(): void {
+    this.#saves.again();
+  }
+
   /** Resolves when everything noted so far has been saved, or could not be. */
   async flush(): Promise<void> {
     this.#saves.hurry();
@@ -208,23 +213,13 @@ export class Refs {
   }
 
   #note(scope: Scope, ref: Ref, order: number): void {
-    const key = keyOf(scope, ref.uri);
     this.#table.set({ scope, ref, order });
-    if (this.#readOnly !== null || this.#unsaved.has(key)) return;
-    this.#unsaved.add(key);
-    this.#saves.schedule(key, () => this.#save(scope, ref.uri));
+    if (this.#readOnly === null) this.#saves.schedule(scope, ref.uri);
   }
 
-  #save(scope: Scope, uri: ModelUri): void {
-    this.#turns
-      .take(keyOf(scope, uri), async key => {
-        this.#unsaved.delete(key);
-        await this.#saves.save(async () => {
-          await this.#adoptNewer(scope, uri);
-          await this.#files.write(scope, this.get(scope, uri));
-        });
-      })
-      .catch(this.#onWriteError);
+  async #save(scope: Scope, uri: ModelUri): Promise<void> {
+    await this.#adoptNewer(scope, uri);
+    await this.#files.write(scope, this.get(scope, uri));
   }
 
   /** In memory at once; what it returns does so on the disk, but for a link or a record that names another by now. */
@@ -236,8 +231,7 @@ export class Refs {
     return async () => {
       if (this.#readOnly !== null) return;
       await this.#turns.take(key, async () => {
-        await this.#adoptNewer(scope, uri);
-        await this.#files.write(scope, this.get(scope, uri));
+        await this.#save(scope, uri);
         if (this.get(scope, uri).published === null) await this.#files.hide(scope, before);
       });
     };
