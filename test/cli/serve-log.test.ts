@@ -79,16 +79,14 @@ function parsed(text: string): { msg: string; lines_dropped?: number; event?: st
 }
 
 describe('a log that nobody reads', () => {
-  test('holds up neither an answer nor the end', { timeout: 15_000 }, async () => {
+  test('holds up neither an answer nor the end', async () => {
     const { child, url } = await unread();
     await refusals(url, 1_000, 2_000);
     await expectHealthy(url);
     await expectEnd(child);
   });
 
-  test('says how many lines it dropped once it is read again, and keeps the others whole and in order', {
-    timeout: 15_000,
-  }, async () => {
+  test('says how many lines it dropped once it is read again, and keeps the others whole and in order', async () => {
     const { child, url, readRest, text } = await unread();
     const before = await refusals(url, 1_000, 2_000);
     readRest();
@@ -116,7 +114,7 @@ describe('a log that nobody reads', () => {
   });
 });
 
-test('of a log that is read no line is lost at the end', { timeout: 15_000 }, async () => {
+test('of a log that is read no line is lost at the end', async () => {
   const { child, ended, stdoutWith } = start(['serve'], env());
   const url = (await stdoutWith(LISTENING)).groups?.['url'] ?? '';
   const count = await refusals(url, 2_000);

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import type { ErrorCode } from '../../src/domain/errors.ts';
 import { reload } from '../faults/harness.ts';
+import { atMost } from '../support/limits.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { account } from './account.ts';
@@ -71,7 +72,7 @@ async function openIn({ cacheDir, sidecar }: Scene): Promise<readonly string[]> 
 
 /** Files that nobody will finish, and handles that nobody will close: those that are still there after a while. */
 async function leftIn(scene: Scene): Promise<readonly string[]> {
-  const end = performance.now() + SETTLES_WITHIN_MS;
+  const end = performance.now() + atMost(SETTLES_WITHIN_MS);
   for (;;) {
     const left = (await openIn(scene)).filter(path => !scene.litter.has(path));
     if (left.length === 0) return [];

@@ -57,7 +57,7 @@ test('two sidecars on one cache, reloading in turn and at once: readers see whol
   expect(seen.versions.length).toBeGreaterThan(1);
   await two.stop();
   expect(await faultsOf(cacheDir, one.pid)).toEqual([]);
-}, 60_000);
+});
 
 test('what one of two sidecars confirms, its ref points to, though the other one switched it', async () => {
   const [one, two] = await Promise.all([start(), start()]);
@@ -70,7 +70,7 @@ test('what one of two sidecars confirms, its ref points to, though the other one
   expect(outcome).toMatchObject({ version: older, warning: null });
   expect(await readWhole(refPath(cacheDir))).toBe(older);
   upstream.models.moveStage(NAME, newer, REF);
-}, 60_000);
+});
 
 test('SIGTERM in the middle of a download: gone within 5 s, and nothing torn', async () => {
   const sidecar = await start();

@@ -83,5 +83,5 @@ test(
     await sidecar.stop();
     expect(await faultsOf(cacheDir, survivor.pid)).toEqual([]);
   },
-  60_000 + KILLS * 4_000,
+  120_000 + KILLS * 4_000,
 );

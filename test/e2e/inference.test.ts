@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { freePort } from '../support/free-port.ts';
+import { atMost } from '../support/limits.ts';
 import { mlflowRest } from '../support/mlflow-rest.ts';
 import { BYTECODE } from '../support/python-bytecode.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
@@ -61,7 +62,7 @@ async function startService(env: Readonly<Record<string, string>>): Promise<stri
 }
 
 async function until(limitMs: number, look: () => Promise<boolean> | boolean): Promise<void> {
-  const endAt = performance.now() + limitMs;
+  const endAt = performance.now() + atMost(limitMs);
   while (!(await look())) {
     if (performance.now() > endAt) throw new Error(`It did not come about within ${limitMs} ms.`);
     await delay(20);

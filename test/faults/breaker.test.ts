@@ -42,7 +42,8 @@ async function openRegistry({ upstream, url }: Stage, fault: Fault = DOWN): Prom
   await Promise.all(
     Array.from({ length: 5 }, (_, n) => reload(url, `models:/cold-${n}/Production`, { deadline_s: 20 })),
   );
-  expect((await statusOf(url)).breaker).toBe('open');
+  // It may be half-open already where its time is short.
+  expect((await statusOf(url)).breaker).not.toBe('closed');
 }
 
 test('after five failed tries in a row the registry is left alone, and everybody is told', async () => {
@@ -108,8 +109,7 @@ test('a 404 between failures does not open it, however often', async () => {
   expect((await statusOf(url)).breakers[0]).toMatchObject({ state: 'closed', failures: 0 });
 });
 
-/** Milliseconds; what the callers of the short run need of the same cores is more than what is measured. */
-const MOST_P99_MS = process.env['CHAOS'] === undefined ? 100 : 20;
+const MOST_P99_MS = 20;
 
 test(`open: 200 calls with 10 in flight after 20 to warm up, p99 under ${MOST_P99_MS} ms, and MLflow sees nothing`, async () => {
   const stage = await stageOf();
@@ -130,7 +130,7 @@ test(`open: 200 calls with 10 in flight after 20 to warm up, p99 under ${MOST_P9
   const p99s: number[] = [];
   const seen = await asked(stage.upstream, async () => {
     // The callers are on the same cores: what disturbs one round is not the sidecar's.
-    while (p99s.length < 12 && Math.min(...p99s) >= MOST_P99_MS) {
+    while (p99s.length < 12 && Math.min(...p99s) >= atMost(MOST_P99_MS)) {
       p99s.push(await round());
       await delay(200);
     }
@@ -138,7 +138,7 @@ test(`open: 200 calls with 10 in flight after 20 to warm up, p99 under ${MOST_P9
   const shown = p99s.map(ms => ms.toFixed(1)).join(', ');
   console.log(`breaker open, 200 calls, 10 in flight: p99 ${shown} ms; questions to MLflow: ${seen}`);
   expect(seen).toBe(0);
-  expect(Math.min(...p99s)).toBeLessThan(MOST_P99_MS);
+  expect(Math.min(...p99s)).toBeLessThan(atMost(MOST_P99_MS));
 });
 
 test('the trial’s success closes it, and one request is all that it takes', async () => {
@@ -154,9 +154,9 @@ test('the trial’s success closes it, and one request is all that it takes', as
 });
 
 test('a trial that fails opens it for the whole time again, and is not tried again', async () => {
-  const stage = await stageOf({ SIDECAR_BREAKER_RESET_S: '1' });
+  const stage = await stageOf({ SIDECAR_BREAKER_RESET_S: '3' });
   await openRegistry(stage);
-  await delay(1_100);
+  await delay(3_100);
   const seen = await asked(stage.upstream, async () => {
     const { outcome, ms } = await reload(stage.url, 'models:/other/Production');
     expect(outcome).toMatchObject({ status: 'failed', attempts: 1, warning: { code: 'mlflow_error' } });
@@ -178,19 +178,19 @@ test.each<[string, Fault | null]>([
   await stage.upstream.clearFaults();
   if (fault !== null) await stage.upstream.setFault('registry', fault, { first: 1 });
   await delay(1_100);
-  const { outcome } = await reload(stage.url, 'models:/nobody/Production', { deadline_s: 0.5 });
+  const { outcome } = await reload(stage.url, 'models:/nobody/Production', { deadline_s: 1.5 });
   expect(outcome).toMatchObject({ attempts: 1, breaker: 'half-open' });
   expect((await statusOf(stage.url)).breaker).toBe('half-open');
   expect((await reload(stage.url, WARM)).outcome).toMatchObject({ status: 'unchanged', breaker: 'closed' });
 });
 
 test('a trial that hangs ends at its own deadline; callers have the last good model at once meanwhile', async () => {
-  const stage = await stageOf({ SIDECAR_BREAKER_RESET_S: '1', MLFLOW_HTTP_REQUEST_TIMEOUT: '1.5' });
+  const stage = await stageOf({ SIDECAR_BREAKER_RESET_S: '1', MLFLOW_HTTP_REQUEST_TIMEOUT: '4' });
   await openRegistry(stage);
   await stage.upstream.setFault('registry', { kind: 'silent' });
   await delay(1_100);
   const seen = await asked(stage.upstream, async () => {
-    const trial = reload(stage.url, WARM, { refresh_wait_s: 5 });
+    const trial = reload(stage.url, WARM, { refresh_wait_s: 20 });
     await until(1_000, async () => ((await statusOf(stage.url)).breaker === 'half-open' ? true : null));
     await delay(200);
     const others = await Promise.all([
@@ -204,8 +204,8 @@ test('a trial that hangs ends at its own deadline; callers have the last good mo
     }
     const { outcome, ms } = await trial;
     expect(outcome).toMatchObject({ status: 'stale', breaker: 'open', warning: { code: 'mlflow_timeout' } });
-    expect(ms).toBeGreaterThan(1_400);
-    expect(ms).toBeLessThan(atMost(1_500 + GRACE_MS));
+    expect(ms).toBeGreaterThan(3_900);
+    expect(ms).toBeLessThan(atMost(4_000 + GRACE_MS));
   });
   expect(seen).toBe(1);
 });
@@ -214,12 +214,13 @@ test('an answer from before the opening closes nothing', async () => {
   const stage = await stageOf();
   const { upstream, url } = stage;
   upstream.addVersion({ name: 'early', stage: 'Production', files: modelFiles('early-1') });
-  await upstream.setFault('registry', { kind: 'delay', ms: 1_200 }, { first: 1 });
-  const early = reload(url, 'models:/early/Production', { deadline_s: 5 });
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  await upstream.setFault('registry', { kind: 'after', act: () => released }, { first: 1 });
+  const early = reload(url, 'models:/early/Production', { deadline_s: 30 });
   await until(1_000, async () => (questions(upstream) > 2 ? true : null));
-  const opening = openRegistry(stage);
-  await opening;
+  await openRegistry(stage);
   await upstream.clearFaults();
+  release();
   await early;
   expect((await statusOf(url)).breaker).toBe('open');
 });
@@ -228,10 +229,12 @@ test('a registry that is left alone stops no download, and an artifact server no
   const stage = await stageOf();
   const { upstream, url } = stage;
   upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
-  await upstream.setFault('file', { kind: 'delay', ms: 1_500 });
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  await upstream.setFault('file', { kind: 'after', act: () => released });
   const loading = reload(url, WARM, { deadline_s: 20 });
   await until(2_000, async () => ((upstream.counts('route').get('file') ?? 0) > 3 ? true : null));
   await openRegistry(stage);
+  release();
   expect((await loading).outcome).toMatchObject({ status: 'loaded', version: '2', breaker: 'open' });
 
   const other = await stageOf();
@@ -267,10 +270,10 @@ test('health is asked beside a question, without a try of its own, and says why'
   const isQuestion = (request: { readonly url: string }) => request.url !== '/health';
   await upstream.setFault('registry', { kind: 'silent' }, { when: isQuestion });
   const before = upstream.counts('route').get('/health') ?? 0;
-  const { outcome, ms } = await reload(url, WARM, { refresh_wait_s: 0.5 });
+  const { outcome, ms } = await reload(url, WARM, { refresh_wait_s: 2 });
   expect(outcome.warning).toMatchObject({ code: 'mlflow_timeout' });
   expect(outcome.warning?.message).toContain("MLflow's own /health answers");
-  expect(ms).toBeLessThan(atMost(500 + GRACE_MS));
+  expect(ms).toBeLessThan(atMost(2_000 + GRACE_MS));
   expect((upstream.counts('route').get('/health') ?? 0) - before).toBe(1);
   expect((await statusOf(url)).mlflow.health).toMatchObject({ ok: true, error: null });
 });

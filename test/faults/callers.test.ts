@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { atMost } from '../support/limits.ts';
-import { ScriptedMlflow, type ScriptedVersion } from '../support/scripted-mlflow.ts';
+import { type Fault, ScriptedMlflow, type ScriptedVersion } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { GRACE_MS, modelFiles, reload, until, wrongFiles } from './harness.ts';
 
@@ -19,13 +19,21 @@ afterAll(async () => {
 });
 
 /** A version in production whose files come `ms` late. */
-async function slowModel(name: string, ms: number): Promise<ScriptedVersion> {
+function slowModel(name: string, ms: number): Promise<ScriptedVersion> {
+  return modelWith(name, { kind: 'delay', ms });
+}
+
+/** A version in production whose files come once they are released; `isAsked` waits until one is asked for. */
+async function heldModel(name: string) {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  const made = await modelWith(name, { kind: 'after', act: () => released });
+  const isAsked = () => until(5_000, async () => (fetches(made).length > 0 ? true : null));
+  return { made, isAsked, release };
+}
+
+async function modelWith(name: string, fault: Fault): Promise<ScriptedVersion> {
   const made = upstream.addVersion({ name, stage: 'Production', files: modelFiles(`${name}-1`) });
-  await upstream.setFault(
-    'file',
-    { kind: 'delay', ms },
-    { when: request => request.path.startsWith(made.root) },
-  );
+  await upstream.setFault('file', fault, { when: request => request.path.startsWith(made.root) });
   return made;
 }
 
@@ -100,15 +108,15 @@ test('each caller of one run has its own deadline', async () => {
 });
 
 test('a reload after the alias moved gives the new version, while an older reload still downloads', async () => {
-  const slow = await slowModel('moving', 1_500);
-  upstream.models.setAlias('moving', 'champion', slow.version);
+  const { made, isAsked, release } = await heldModel('moving');
+  upstream.models.setAlias('moving', 'champion', made.version);
   const older = reload(sidecar.url, 'models:/moving@champion');
-  await delay(400);
+  await isAsked();
   upstream.addVersion({ name: 'moving', aliases: ['champion'], files: modelFiles('moving-2') });
   const newer = await reload(sidecar.url, 'models:/moving@champion');
   expect(newer.outcome).toMatchObject({ status: 'loaded', version: '2' });
-  expect(newer.ms).toBeLessThan(atMost(1_000));
   expect(await wrongFiles(newer.outcome.path, modelFiles('moving-2'))).toEqual([]);
+  release();
   const { outcome: late } = await older;
   expect(await wrongFiles(late.path, modelFiles(`moving-${late.version}`))).toEqual([]);
   const after = await reload(sidecar.url, 'models:/moving@champion');
@@ -117,12 +125,14 @@ test('a reload after the alias moved gives the new version, while an older reloa
 });
 
 test('a forced reload joins no run that is not forced', async () => {
-  const made = await slowModel('forced', 600);
+  const { made, isAsked, release } = await heldModel('forced');
   const plain = reload(sidecar.url, 'models:/forced/Production');
-  await delay(200);
+  await isAsked();
   const forced = Array.from({ length: 5 }, () =>
     reload(sidecar.url, 'models:/forced/Production', { force: true }),
   );
+  await until(5_000, async () => (Math.max(...fetches(made)) > 1 ? true : null));
+  release();
   for (const { outcome } of await Promise.all(forced)) expect(outcome.status).toBe('loaded');
   await plain;
   expect(fetches(made)).toEqual([2, 2, 2]);

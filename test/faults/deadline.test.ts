@@ -134,15 +134,17 @@ describe('too slow for its caller', () => {
     add('late', 1);
     await loaded('late');
     const newer = add('late', 2);
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
     await upstream.setFault(
       'file',
-      { kind: 'delay', ms: 1_500 },
+      { kind: 'after', act: () => released },
       { when: r => r.path.startsWith(newer.root) },
     );
-    const { outcome, ms } = await reload(sidecar.url, 'models:/late/Production', { deadline_s: 0.5 });
+    const { outcome, ms } = await reload(sidecar.url, 'models:/late/Production', { deadline_s: 2 });
     expect(outcome).toMatchObject({ status: 'stale', version: '1', wanted_version: '2', refreshing: true });
     expect(outcome.warning?.code).toBe('deadline_exceeded');
-    expect(ms).toBeLessThan(atMost(500 + GRACE_MS));
+    expect(ms).toBeLessThan(atMost(2_000 + GRACE_MS));
+    release();
     const found = await until(5_000, async () => {
       const next = (await reload(sidecar.url, 'models:/late/Production', { deadline_s: 0.3 })).outcome;
       return next.status === 'unchanged' ? next : null;
@@ -155,8 +157,12 @@ describe('too slow for its caller', () => {
     add('patience', 1);
     await loaded('patience');
     const newer = add('patience', 2);
-    await upstream.setFault('file', { kind: 'delay', ms: 800 }, { when: r => r.path.startsWith(newer.root) });
-    const { outcome } = await reload(sidecar.url, 'models:/patience/Production', { refresh_wait_s: 0.2 });
+    await upstream.setFault(
+      'file',
+      { kind: 'delay', ms: 1_200 },
+      { when: r => r.path.startsWith(newer.root) },
+    );
+    const { outcome } = await reload(sidecar.url, 'models:/patience/Production', { refresh_wait_s: 1 });
     expect(outcome).toMatchObject({ status: 'loaded', version: '2', wanted_version: null });
   });
 });

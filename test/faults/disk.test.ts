@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
-import { atMost } from '../support/limits.ts';
+import { atMost, IS_STRICT } from '../support/limits.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { startSidecar } from '../support/sidecar.ts';
 import { GRACE_MS, modelFiles, reload, until } from './harness.ts';
@@ -62,22 +62,26 @@ async function statusOf(url: string) {
 
 test('cached models are given at once while the disk hangs, and the probes say so', async () => {
   const { sidecar, hang, goOn } = await start();
+  const medianOf = async (rounds: number) => {
+    const times: number[] = [];
+    for (let n = 0; n < rounds * MODELS; n++) {
+      const { outcome, ms } = await reload(sidecar.url, `models:/warm-${n % MODELS}/Production`);
+      expect(outcome).toMatchObject({ status: 'unchanged', version: '1' });
+      times.push(ms);
+    }
+    return times.toSorted((a, b) => a - b)[times.length / 2] ?? 0;
+  };
+  const well = await medianOf(1);
   await hang();
   const first = await reload(sidecar.url, WARM);
   expect(first.outcome).toMatchObject({ status: 'unchanged', version: '1' });
   expect(first.ms).toBeLessThan(atMost(2 * GRACE_MS));
-  const times: number[] = [];
-  for (let n = 0; n < 5 * MODELS; n++) {
-    const { outcome, ms } = await reload(sidecar.url, `models:/warm-${n % MODELS}/Production`);
-    expect(outcome).toMatchObject({ status: 'unchanged', version: '1' });
-    times.push(ms);
-  }
-  times.sort((a, b) => a - b);
-  const [median = 0, p90 = 0] = [times[50], times[90]];
+  const median = await medianOf(5);
   console.log(
-    `disk hangs: first ${first.ms.toFixed(0)} ms, then median ${median.toFixed(1)} ms, p90 ${p90.toFixed(1)} ms`,
+    `disk hangs: first ${first.ms.toFixed(0)} ms, then median ${median.toFixed(1)} ms; ${well.toFixed(1)} ms before`,
   );
-  expect(median).toBeLessThan(20);
+  // Less than what a look at a disk that hangs is waited for, on a machine that is busy, too.
+  expect(median).toBeLessThan(IS_STRICT ? 20 : well + 100);
   expect((await statusOf(`${sidecar.url}/healthz`)).status).toBe(200);
   const ready = await until(5_000, async () => {
     const answer = await statusOf(`${sidecar.url}/readyz`);
@@ -124,12 +128,12 @@ test('threads are left for what is not on the disk that hangs', async () => {
   }
   const answers = await Promise.all(
     Array.from({ length: MODELS }, (_, n) =>
-      reload(sidecar.url, `models:/warm-${n}/Production`, { deadline_s: 2 }),
+      reload(sidecar.url, `models:/warm-${n}/Production`, { deadline_s: 4, refresh_wait_s: 4 }),
     ),
   );
   for (const { outcome, ms } of answers) {
     expect(outcome).toMatchObject({ status: 'stale', version: '1', wanted_version: '2' });
-    expect(ms).toBeLessThan(atMost(2_000 + GRACE_MS));
+    expect(ms).toBeLessThan(atMost(4_000 + GRACE_MS));
   }
   // A log line is written by such a thread.
   const before = sidecar.logs().length;

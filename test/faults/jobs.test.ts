@@ -66,7 +66,8 @@ const metric = async ({ url }: RunningSidecar, line: string) =>
 test('the same reload posted three times, a second apart, is one download, and goes on without its client', async () => {
   const sidecar = await started();
   const made = upstream.addVersion({ name: 'thrice', stage: 'Production', files: modelFiles('thrice') });
-  await upstream.setFault('file', { kind: 'delay', ms: 3_000 });
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  await upstream.setFault('file', { kind: 'after', act: () => released });
   const jobs = [await begin(sidecar, 'thrice', { force: true })];
   for (const _ of [2, 3]) {
     await delay(1_000);
@@ -75,8 +76,9 @@ test('the same reload posted three times, a second apart, is one download, and g
   await fetch(`${sidecar.url}${jobs[0]?.status_url}?wait_s=9`, { signal: AbortSignal.timeout(100) }).catch(
     () => null,
   );
+  release();
   for (const job of jobs) {
-    const { outcome } = await look(sidecar, job, 9);
+    const { outcome } = await look(sidecar, job, 30);
     expect(outcome).toMatchObject({ status: 'loaded', version: '1', job_id: job.job_id });
     expect(await wrongFiles(outcome?.path ?? null, modelFiles('thrice'))).toEqual([]);
   }
@@ -128,8 +130,8 @@ test('a job that is removed before its question was asked leaves the next one al
   const second = await begin(sidecar, 'queued');
   expect(await remove(sidecar, second)).toBe(204);
   const third = await begin(sidecar, 'queued');
-  expect((await look(sidecar, first, 9)).status).toBe('loaded');
-  expect(['loaded', 'unchanged']).toContain((await look(sidecar, third, 9)).status);
+  expect((await look(sidecar, first, 30)).status).toBe('loaded');
+  expect(['loaded', 'unchanged']).toContain((await look(sidecar, third, 30)).status);
 });
 
 test('kill -9 in the middle: the next process ends it, with the model, in the log with the caller’s names', async () => {
@@ -145,7 +147,7 @@ test('kill -9 in the middle: the next process ends it, with the model, in the lo
   const after = await started({ SIDECAR_CACHE_DIR: cacheDir });
   const first = await look(after, job);
   expect(['pending', 'loaded']).toContain(first.status);
-  const { outcome } = await look(after, job, 9);
+  const { outcome } = await look(after, job, 30);
   expect(outcome).toMatchObject({ status: 'loaded', version: '1', job_id: job.job_id });
   expect(await wrongFiles(outcome?.path ?? null, modelFiles('killed'))).toEqual([]);
   const line = (words: RegExp) =>
@@ -171,7 +173,7 @@ test('SIGTERM answers whoever waits, and the next process ends the job with a cl
   expect(await before.exited).toBe(0);
   await upstream.setFault('registry', { kind: 'refused' });
   const after = await started({ SIDECAR_CACHE_DIR: cacheDir });
-  const { outcome } = await look(after, job, 15);
+  const { outcome } = await look(after, job, 30);
   expect(outcome).toMatchObject({ status: 'failed', path: null });
   expect(['mlflow_unreachable', 'deadline_exceeded']).toContain(outcome?.warning?.code);
 });

@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../../src/domain/errors.ts';
+import { IS_STRICT } from '../support/limits.ts';
 import type { Fault, RouteClass } from '../support/scripted-mlflow.ts';
 
 /** What is done to a sidecar: by its MLflow, by the name server, or by the disk under its cache. */
@@ -177,4 +178,19 @@ export function cellsOf(routeClass: RouteClass): readonly Cell[] {
     const end = ends[routeClass];
     return end === undefined ? [] : [{ ...trouble, routeClass, end }];
   });
+}
+
+/**
+ * The squares that a run meets: all of them in `npm run chaos`; in `npm test` each trouble at one of its places, in turn.
+ * @param turn where the first trouble is met
+ */
+export function squaresOf(routeClass: RouteClass, turn: number): readonly Cell[] {
+  const cells = cellsOf(routeClass);
+  return IS_STRICT ? cells : cells.filter(({ name }) => placeOf(name, turn) === routeClass);
+}
+
+function placeOf(name: string, turn: number): RouteClass | undefined {
+  const at = TROUBLES.findIndex(trouble => trouble.name === name);
+  const places = ROUTE_CLASSES.filter(routeClass => TROUBLES[at]?.ends[routeClass] !== undefined);
+  return places[(at + turn) % places.length];
 }

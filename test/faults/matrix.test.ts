@@ -10,10 +10,11 @@ import {
   type Measured,
   measureAll,
   REFRESH_WAIT_S,
+  SQUARES,
   WARM_DEADLINE_S,
 } from './matrix-measure.ts';
 import { printMatrix } from './matrix-print.ts';
-import { type Cell, cellsOf } from './matrix-table.ts';
+import type { Cell } from './matrix-table.ts';
 
 /** As the HTTP interface promises them to whoever wants failures as errors. */
 const HTTP_STATUS: Readonly<Record<string, number>> = {
@@ -62,7 +63,7 @@ function isSettled({ end }: Cell): boolean {
   return end.tries === 1 && end.tryS === 0;
 }
 
-describe.each(cellsOf('registry').filter(({ evil }) => evil.kind !== 'disk'))('the registry: $name', cell => {
+describe.each(SQUARES.registry.filter(({ evil }) => evil.kind !== 'disk'))('the registry: $name', cell => {
   test('warm: the last good version within refresh_wait_s, the second time at once', () => {
     const { warm, warmAgain, warmWrong } = of(cell);
     const waitS = cell.isByDefault ? DEFAULT_REFRESH_WAIT_S : REFRESH_WAIT_S;
@@ -82,7 +83,7 @@ describe.each(cellsOf('registry').filter(({ evil }) => evil.kind !== 'disk'))('t
   });
 });
 
-describe.each([...cellsOf('listing'), ...cellsOf('file')])('a newer version’s $routeClass: $name', cell => {
+describe.each([...SQUARES.listing, ...SQUARES.file])('a newer version’s $routeClass: $name', cell => {
   test('warm: the last good version within the deadline', () => {
     const { warm, warmAgain, warmWrong, isRemembered } = of(cell);
     for (const { outcome, ms } of [warm, warmAgain]) {
@@ -101,7 +102,7 @@ describe.each([...cellsOf('listing'), ...cellsOf('file')])('a newer version’s 
   });
 });
 
-const EVERYWHERE = [...cellsOf('registry'), ...cellsOf('listing'), ...cellsOf('file')];
+const EVERYWHERE = [...SQUARES.registry, ...SQUARES.listing, ...SQUARES.file];
 
 describe.each(EVERYWHERE)('$routeClass: $name', cell => {
   test('cold: failed within the deadline', () => {
@@ -135,7 +136,7 @@ describe.each(EVERYWHERE.filter(isWaitedFor))('$routeClass: $name is $end.code',
     // A lookup that another call began ends sooner.
     const leastTryS = cell.evil.kind === 'dns' ? 0 : tryS;
     expect(last?.ms).toBeGreaterThan((least + tries * leastTryS) * 1_000 - 50);
-    expect(last?.ms).toBeLessThan((most + tries * tryS) * 1_000 + slackMs(cell));
+    expect(last?.ms).toBeLessThan(atMost((most + tries * tryS) * 1_000 + slackMs(cell)));
   });
 });
 
@@ -150,7 +151,7 @@ function slackMs({ end: { tries, tryS } }: Cell): number {
 }
 
 test('the registry with a hung file system: warm is unchanged all the same', () => {
-  const [cell] = cellsOf('registry').filter(({ evil }) => evil.kind === 'disk');
+  const [cell] = SQUARES.registry.filter(({ evil }) => evil.kind === 'disk');
   if (cell === undefined) throw new Error('no such cell');
   const { warm, warmAgain, warmWrong } = of(cell);
   for (const { outcome, ms } of [warm, warmAgain]) {

@@ -3,6 +3,7 @@ import { EventBus } from '../../src/domain/events.ts';
 import type { ModelSummary } from '../../src/reload/api.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { parseExposition } from '../support/exposition.ts';
+import { processorMs } from '../support/limits.ts';
 import { outcome } from '../support/outcome.ts';
 import { IDLE } from '../telemetry/support.ts';
 
@@ -53,15 +54,17 @@ test('a scrape of 1,000 URIs and of every name that is counted takes less than 5
   const times: number[] = [];
   let text = '';
   for (let i = 0; i < 21; i++) {
-    const startedAt = performance.now();
-    ({ text } = await metrics.scrape());
-    times.push(performance.now() - startedAt);
+    times.push(
+      await processorMs(async () => {
+        ({ text } = await metrics.scrape());
+      }),
+    );
   }
   const families = parseExposition(text);
   expect(families.get('mlflow_sidecar_model_age_seconds')?.series).toHaveLength(1_000);
   expect(families.get('mlflow_sidecar_reloads_total')?.series.length).toBeGreaterThan(2_500);
-  // The best one: what others do on the machine only adds.
+  // The best one: what else this process does only adds.
   const best = Math.min(...times);
-  console.log(`scrape of ${text.length} bytes: ${best.toFixed(1)} ms`);
+  console.log(`scrape of ${text.length} bytes: ${best.toFixed(1)} ms of the processor`);
   expect(best).toBeLessThan(50);
 });

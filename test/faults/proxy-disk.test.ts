@@ -81,7 +81,7 @@ test('a disk that hangs in the middle of stored files cuts them within seconds',
     expect(bytes).toBeLessThan(LARGE.byteLength);
   }
   expect(performance.now() - startedAt).toBeLessThan(atMost(7_000));
-}, 20_000);
+});
 
 test('a snapshot that somebody removed is loaded anew, and no error', async () => {
   const { sidecar, files, address } = await start();

@@ -9,7 +9,15 @@ import { type LoadedModel, loadModel } from '../support/mlflow-load.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { modelFiles, reload, until } from './harness.ts';
-import { BY_ALIAS, BY_STAGE, filesOf, loadUntil, type Seen, SwappedModel } from './proxy-swap.ts';
+import {
+  BY_ALIAS,
+  BY_STAGE,
+  filesOf,
+  loadUntil,
+  nothingSeen,
+  type Seen,
+  SwappedModel,
+} from './proxy-swap.ts';
 
 const CLIENTS = 8;
 /** From one swap to the next at most, with two cores for all of it. */
@@ -24,6 +32,8 @@ const REMADE_EVERY = 25;
 const FORCED_EVERY = 15;
 /** Of the swaps, by which the sidecar is killed. */
 const KILLED_AT = [0.35, 0.7];
+/** On a machine that is busy, swaps go on until the clients have seen enough, at most so many times as many. */
+const MOST_TIMES = 10;
 /** So long a registry that was slow is asked in the background only. */
 const SLOW_MS = 12_000;
 /** MLflow's client tries these again, seven times. */
@@ -76,6 +86,15 @@ function sum(seen: readonly Seen[], of: (one: Seen) => number): number {
   return seen.reduce((total, one) => total + of(one), 0);
 }
 
+/** Else it would show nothing. */
+function showsEnough(seen: readonly Seen[]): boolean {
+  return (
+    seen.every(one => one.loads > SIZES.swaps / 50) &&
+    sum(seen, one => one.changes) > SIZES.swaps / 8 &&
+    sum(seen, one => one.cuts) > SIZES.swaps / 8
+  );
+}
+
 function failuresOf(seen: readonly Seen[]): Readonly<Record<string, number>> {
   const statuses = seen.flatMap(({ failures }) => failures.map(({ status }) => String(status)));
   return Object.fromEntries([...new Set(statuses)].map(one => [one, statuses.filter(s => s === one).length]));
@@ -107,12 +126,14 @@ test(`${CLIENTS} clients load through ${SIZES.swaps} swaps of two versions, and 
   const base = await sidecar.start();
   await breakOffAtRandom(upstream, random);
   const done = new AbortController();
-  const clients = Array.from({ length: CLIENTS }, (_, n) => {
+  const seen = Array.from({ length: CLIENTS }, nothingSeen);
+  const clients = seen.map((one, n) => {
     const cutAfterMs = () => (n % 4 < 2 && random() < 0.7 ? random() * CUT_MS : null);
-    return loadUntil(done.signal, base, n % 2 === 0 ? BY_STAGE : BY_ALIAS, model, cutAfterMs);
+    return loadUntil(done.signal, base, n % 2 === 0 ? BY_STAGE : BY_ALIAS, model, cutAfterMs, one);
   });
   const kills = KILLED_AT.map(share => Math.round(SIZES.swaps * share));
-  for (let times = 1; times <= SIZES.swaps; times++) {
+  let times = 1;
+  for (; times <= SIZES.swaps || (!showsEnough(seen) && times <= MOST_TIMES * SIZES.swaps); times++) {
     const aliasStays = random() < 0.3;
     model.swap(times, aliasStays);
     if (times % REMADE_EVERY === 0 && !aliasStays) model.remake(times);
@@ -127,23 +148,20 @@ test(`${CLIENTS} clients load through ${SIZES.swaps} swaps of two versions, and 
     await delay(random() * SWAP_MS);
   }
   done.abort();
-  const seen = await Promise.all(clients);
+  await Promise.all(clients);
 
   const loads = sum(seen, one => one.loads);
   const changes = sum(seen, one => one.changes);
   const cuts = sum(seen, one => one.cuts);
   const failures = failuresOf(seen);
-  await account('loads through swaps', { swaps: SIZES.swaps, loads, changes, cuts });
+  await account('loads through swaps', { swaps: times - 1, loads, changes, cuts });
   console.log(
-    `${SIZES.swaps} swaps, ${loads} loads, ${changes} of them of another version than the one before,`,
+    `${times - 1} swaps, ${loads} loads, ${changes} of them of another version than the one before,`,
   );
   console.log(`${cuts} broken off by the client; failed, by their status: ${JSON.stringify(failures)}`);
   expect(seen.flatMap(({ faults }) => faults)).toEqual([]);
   expect(Object.keys(failures).filter(status => TRIED_AGAIN.includes(Number(status)))).toEqual([]);
-  // Else it would show nothing.
-  for (const one of seen) expect(one.loads).toBeGreaterThan(SIZES.swaps / 50);
-  expect(changes).toBeGreaterThan(SIZES.swaps / 8);
-  expect(cuts).toBeGreaterThan(SIZES.swaps / 8);
+  expect(showsEnough(seen)).toBe(true);
 
   await upstream.clearFaults();
   for (const uri of [BY_STAGE, BY_ALIAS]) {

@@ -94,7 +94,7 @@ export interface Seen {
 }
 
 /**
- * Loads the model again and again until `done`.
+ * Loads the model again and again until `done`, and notes what it sees in `seen`.
  * @param cutAfterMs when to break a load off; null to let it be
  */
 export async function loadUntil(
@@ -103,8 +103,8 @@ export async function loadUntil(
   uri: string,
   model: SwappedModel,
   cutAfterMs: () => number | null,
-): Promise<Seen> {
-  const seen: Seen = { faults: [], loads: 0, changes: 0, cuts: 0, failures: [] };
+  seen: Seen,
+): Promise<void> {
   for (let before = ''; !done.aborted; ) {
     const loaded = await loadOrCut(base, uri, cutAfterMs());
     if (loaded === 'cut') seen.cuts += 1;
@@ -119,7 +119,10 @@ export async function loadUntil(
       before = loaded.version;
     }
   }
-  return seen;
+}
+
+export function nothingSeen(): Seen {
+  return { faults: [], loads: 0, changes: 0, cuts: 0, failures: [] };
 }
 
 async function loadOrCut(

@@ -4,7 +4,7 @@ import { GRACE_MS, modelFiles, reload, until, wrongFiles } from './harness.ts';
 import { dismantle, prepare, type Stage } from './matrix.ts';
 
 /** What takes long by its nature, all at once: it is waiting, and none of its limits is narrow. */
-const SLOW = { timeout: 60_000 };
+const SLOW = { timeout: 120_000 };
 const WARM = 'models:/warm/Production';
 const COLD = 'models:/cold/Production';
 
@@ -77,7 +77,7 @@ describe.concurrent('in the end', SLOW, () => {
     const { outcome, ms } = await answer;
     context.expect(outcome).toMatchObject({ status: 'failed', path: null, warning: { code: 'unsafe_path' } });
     context.expect(ms).toBeLessThan(atMost(25_000 + GRACE_MS));
-    context.expect(slowestMs).toBeLessThan(1_000);
+    context.expect(slowestMs).toBeLessThan(atMost(1_000));
   });
 });
 

@@ -22,7 +22,7 @@ async function reloadHundred(url: string, from: number) {
 /** At once: most of it is waiting, and none of its limits is narrow. */
 describe.concurrent('a breaker, with time', () => {
   test('an artifact server is found to be back by its trial', async ({ onTestFinished: atEnd }) => {
-    const { upstream, url } = await stageOf({ SIDECAR_BREAKER_RESET_S: '1' }, atEnd);
+    const { upstream, url } = await stageOf({ SIDECAR_BREAKER_RESET_S: '3' }, atEnd);
     upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-2') });
     await upstream.setFault('file', { kind: 'reset' });
     const before = upstream.counts('route').get('file') ?? 0;
@@ -33,7 +33,7 @@ describe.concurrent('a breaker, with time', () => {
     });
     expect((upstream.counts('route').get('file') ?? 0) - before).toBe(5);
     await upstream.clearFaults();
-    await delay(1_100);
+    await delay(3_100);
     const { outcome } = await reload(url, WARM, { deadline_s: 10 });
     expect(outcome).toMatchObject({ status: 'loaded', version: '2', breaker: 'closed' });
     expect(await wrongFiles(outcome.path, modelFiles('warm-2'))).toEqual([]);

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { matchesGlob } from '../../src/domain/glob.ts';
+import { processorMs } from '../support/limits.ts';
 
 test.each([
   ['models:/a/*', 'models:/a/Production', true],
@@ -51,8 +52,8 @@ test('any pattern agrees with the regular expression that it stands for', () => 
   );
 });
 
-test('a pattern that makes backtracking explode is answered at once', () => {
-  const startedAt = performance.now();
-  expect(matchesGlob(`${'a*'.repeat(5_000)}b`, 'a'.repeat(20_000))).toBe(false);
-  expect(performance.now() - startedAt).toBeLessThan(200);
+test('a pattern that makes backtracking explode is answered at once', async () => {
+  const pattern = `${'a*'.repeat(5_000)}b`;
+  const ms = await processorMs(() => expect(matchesGlob(pattern, 'a'.repeat(20_000))).toBe(false));
+  expect(ms).toBeLessThan(500);
 });

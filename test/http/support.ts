@@ -245,7 +245,7 @@ export interface Reply {
 }
 
 export async function call(url: string, init: RequestInit = {}): Promise<Reply> {
-  const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(10_000), ...init });
+  const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(60_000), ...init });
   return { status: response.status, headers: response.headers, text: await response.text() };
 }
 

@@ -85,7 +85,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-const waitFor = (process: Process, id: string) => process.jobs.wait(id, 5_000, AbortSignal.timeout(5_000));
+const waitFor = (process: Process, id: string) => process.jobs.wait(id, 20_000, AbortSignal.timeout(20_000));
 
 test('one that was running is gone on with by the next process, as it was asked for, until the same moment', async () => {
   const dir = await temporaryDirectory();

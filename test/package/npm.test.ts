@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { packageVersion } from '../../src/config/version.ts';
 import { until } from '../faults/harness.ts';
+import { atMost } from '../support/limits.ts';
 import { type Packed, pack } from './packed.ts';
 
 const execute = promisify(execFile);
@@ -94,7 +95,7 @@ test('npx serves until the signal that a terminal or a supervisor sends to all o
     const url = await until(10_000, async () => /"url":"([^"]+)"/.exec(log)?.[1] ?? null);
     expect((await fetch(`${url}/readyz`)).status).toBe(200);
     signalGroup(child.pid, 'SIGTERM');
-    await once(child.stdout, 'end', { signal: AbortSignal.timeout(STOP_LIMIT_MS) });
+    await once(child.stdout, 'end', { signal: AbortSignal.timeout(atMost(STOP_LIMIT_MS)) });
     expect(log).toContain('"Stopped."');
   } finally {
     signalGroup(child.pid, 'SIGKILL');

@@ -90,7 +90,7 @@ test('two hundred models of which none has changed cost one question each, and n
   expect([...counts.keys()].filter(route => !route.endsWith('health'))).toEqual(['registered-models/alias']);
   expect(counts.get('registered-models/alias')).toBe((await runs()) - before);
   expect((await runs()) - before).toBeGreaterThanOrEqual(200);
-}, 60_000);
+}, 120_000);
 
 test('a slow MLflow is waited for: it is asked eight questions at once, and its answers count', async () => {
   const mlflow = await scripted();
@@ -122,7 +122,7 @@ test('a slow MLflow is waited for: it is asked eight questions at once, and its 
   const atOnce = asked.map(at => asked.filter(other => other <= at && other > at - 950).length);
   expect(Math.max(...atOnce)).toBeLessThanOrEqual(8);
   expect(await ended(sidecar, 'stale')).toBe(0);
-}, 60_000);
+}, 120_000);
 
 test('what is promoted comes by the schedule alone, and status, log and metrics tell of it', async () => {
   const mlflow = await scripted();

@@ -17,7 +17,7 @@ describe('half-open', () => {
   type Mood = 'broken' | 'silent' | 'busy' | 'well';
 
   /** With a breaker that five failures have opened, and that has waited long enough. */
-  async function halfOpen(trialMs = 300) {
+  async function halfOpen(trialMs = 1_000) {
     const server: { mood: Mood } = { mood: 'broken' };
     const made = await relayed(
       async (req, res) => {
@@ -54,19 +54,19 @@ describe('half-open', () => {
   ])(
     'the trial has a deadline of its own, which counts as a failure, and all others wait for none: %s',
     async (method, given) => {
-      const { send, breaker, server, asked, events } = await halfOpen();
+      const { send, breaker, server, asked, events } = await halfOpen(2_000);
       server.mood = 'silent';
       const startedAt = performance.now();
       const trial = expect(send({ method, ...given() })).rejects.toMatchObject({
         code: 'mlflow_timeout',
-        message: expect.stringContaining('no answer within 0.3 s'),
+        message: expect.stringContaining('no answer within 2 s'),
       });
       await expect.poll(() => asked.length).toBe(6);
       for (const other of [{}, { method: 'POST' }, { method: 'PUT', ...bodyWith(3) }])
         await expect(send(other)).rejects.toMatchObject({ code: 'circuit_open' });
-      expect(performance.now() - startedAt).toBeLessThan(atMost(250));
+      expect(performance.now() - startedAt).toBeLessThan(atMost(1_900));
       await trial;
-      expect(performance.now() - startedAt).toBeLessThan(atMost(1_000));
+      expect(performance.now() - startedAt).toBeLessThan(atMost(2_700));
       expect([breaker.state, breaker.failures, asked.length]).toEqual(['open', 6, 6]);
       expect(events.at(-1)).toMatchObject({ type: 'try_failed', retryInMs: null });
     },
@@ -99,9 +99,9 @@ describe('half-open', () => {
     const { send } = await relayed(
       (_, res) => {
         res.write('one');
-        setTimeout(() => res.end('two'), 300);
+        setTimeout(() => res.end('two'), 900);
       },
-      { answerMs: answerWithin(150), trialMs: 150 },
+      { answerMs: answerWithin(600), trialMs: 600 },
     );
     expect(await textOf(await send())).toBe('onetwo');
   });
@@ -163,10 +163,10 @@ describe('what a request is for', () => {
 
   test('a file has its time from its end on, however short', async () => {
     const { send } = await relayed(async (req, res) => void res.end(await bodyOf(req)), {
-      answerMs: answerWithin(150),
+      answerMs: answerWithin(600),
     });
     const body = new PassThrough();
-    setTimeout(() => body.end('abc'), 300);
+    setTimeout(() => body.end('abc'), 900);
     const headers = { 'content-length': '3' };
     expect(await textOf(await send({ kind: 'artifacts', method: 'PUT', headers, body }))).toBe('abc');
   });

@@ -10,8 +10,8 @@ import { Relay, type RelayedAnswer, type RelayOptions, type RelayRequest } from 
 import { Transport } from '../../src/upstream/transport.ts';
 import { DIRECT, listen } from '../upstream/support.ts';
 
-export const FIRST_BYTE_MS = 300;
-export const IDLE_MS = 400;
+export const FIRST_BYTE_MS = 600;
+export const IDLE_MS = 1_000;
 const FLOOR = { bytesPerSecond: 1_000, windowS: 1 };
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => void | Promise<void>;
@@ -20,6 +20,9 @@ type Handler = (req: IncomingMessage, res: ServerResponse) => void | Promise<voi
 export function answerWithin(ms: number) {
   return { registry: ms, tracking: ms, artifacts: ms };
 }
+
+/** For what is to take too long; whatever else is relayed has time. */
+export const IMPATIENT = { answerMs: answerWithin(FIRST_BYTE_MS), idleMs: IDLE_MS };
 
 type Given = Partial<Omit<RelayRequest, 'url'>>;
 
@@ -43,8 +46,8 @@ export async function relayTo(url: string, options: Partial<RelayOptions> = {}) 
     floor: FLOOR,
     clock: systemClock,
     events: bus,
-    answerMs: answerWithin(FIRST_BYTE_MS),
-    idleMs: IDLE_MS,
+    answerMs: answerWithin(60_000),
+    idleMs: 60_000,
     ...options,
   });
   const send = async (given: Given = {}, path = '/api/2.0/mlflow/x') =>

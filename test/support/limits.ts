@@ -1,5 +1,5 @@
 /** Whether times are held to what is promised, to the millisecond: `npm run chaos`, on a machine that does nothing else. */
-const IS_STRICT = process.env['CHAOS'] !== undefined;
+export const IS_STRICT = process.env['CHAOS'] !== undefined;
 
 /** A busy machine is late by seconds. What nothing ends goes on for longer. */
 const ROOM_MS = 5_000;
@@ -7,6 +7,16 @@ const ROOM_MS = 5_000;
 /** Milliseconds that what is promised within `ms` may take here: so many in `npm run chaos`, and with room for a busy machine in `npm test`. */
 export function atMost(ms: number): number {
   return IS_STRICT ? ms : ms + ROOM_MS;
+}
+
+/**
+ * Milliseconds of processor time that `work` costs this process: what others do on the machine takes time, but does not count.
+ */
+export async function processorMs(work: () => unknown): Promise<number> {
+  const before = process.cpuUsage();
+  await work();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1_000;
 }
 
 /** How long `vi.waitFor` waits for what is to come. */

@@ -332,12 +332,12 @@ test('a blocked event loop shows as lag once, and an idle one does not count the
   const worst = async () =>
     sampleOf(await families(), 'mlflow_sidecar_event_loop_lag_seconds', { quantile: '1' }) ?? -1;
   await delay(60);
-  const until = performance.now() + 300;
+  const until = performance.now() + 1_500;
   while (performance.now() < until);
   await delay(60);
-  expect(await worst()).toBeGreaterThan(0.2);
+  expect(await worst()).toBeGreaterThan(1.4);
   await delay(100);
-  expect(await worst()).toBeLessThan(0.2);
+  expect(await worst()).toBeLessThan(1.4);
 });
 
 test('the process and the build are described', async () => {

@@ -24,8 +24,8 @@ test('requests wait for their handshakes beside each other, not one after the ot
   const client = await clientFor({ trusted: [] });
   const started = performance.now();
   const ask = () => client.send('MLflow', { url, method: 'GET' }, call());
-  const answers = await Promise.allSettled([ask(), ask(), ask()]);
-  expect(answers).toMatchObject(Array(3).fill({ reason: { code: 'mlflow_timeout' } }));
+  const answers = await Promise.allSettled(Array.from({ length: 8 }, ask));
+  expect(answers).toMatchObject(Array(8).fill({ reason: { code: 'mlflow_timeout' } }));
   expect(performance.now() - started).toBeLessThan(atMost(6_000));
 });
 
