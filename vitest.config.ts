@@ -27,7 +27,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: [E2E, ...CRASH, ...TIMED, ...(process.env['AIRFLOW_CHARTS'] ? [] : [WITH_ARCHIVE])],
           // Vitest leaves one core idle, and most of these wait at times.
-          maxWorkers: availableParallelism() + 1,
+          maxWorkers: IS_STRICT ? 1 : availableParallelism() + 1,
           testTimeout: 60_000,
           hookTimeout: 120_000,
           expect: POLLED,

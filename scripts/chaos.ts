@@ -1,5 +1,6 @@
 // The long crash and fault runs. Whatever happens, they end within the limit and leave nothing behind.
-// `npm run chaos -- kill matrix` runs only those, in their full size; without a name all of them run, some in a smaller one.
+// `npm run chaos -- kill matrix` runs only those, in their full size; without a name most of them run, some in a smaller one.
+// All of them hold times to what is promised (test/support/limits.ts): they want a machine that does nothing else.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -25,6 +26,8 @@ const env = {
 
 interface Run {
   readonly title: string;
+  /** It takes long, and `npm test` does nearly all of it: only with its name. */
+  readonly isOnlyNamed?: true;
   /** Ends at once when the limit is reached; rejects where something is not as it should be. */
   readonly work: (limit: AbortSignal, isAlone: boolean) => Promise<void>;
 }
@@ -56,6 +59,31 @@ const RUNS: Readonly<Record<string, Run>> = {
   kill: { title: 'kill -9 at random moments', work: vitest('test/crash/kill.test.ts') },
   boundaries: { title: 'kill -9 at each boundary', work: vitest('test/crash/boundaries.test.ts') },
   publishes: { title: 'Readers through publishes', work: vitest('test/crash/publishes.test.ts') },
+  limits: {
+    title: 'Every limit of npm test, to the millisecond',
+    isOnlyNamed: true,
+    work: vitest(
+      ...[
+        'artifacts',
+        'cli',
+        'clients',
+        'faults',
+        'http',
+        'jobs',
+        'policy',
+        'proxy',
+        'registry',
+        'reload',
+        'upstream',
+      ].map(room => `test/${room}/`),
+      '--exclude=test/faults/{matrix,overload,proxy-matrix,proxy-swap,scrub}.test.ts',
+    ),
+  },
+  airflow: {
+    title: 'Every example on every Airflow',
+    isOnlyNamed: true,
+    work: vitest('test/e2e/airflow'),
+  },
 };
 
 function vitest(...files: readonly string[]): Run['work'] {
@@ -88,7 +116,8 @@ function accounts(): Readonly<Record<string, Readonly<Record<string, number>>>> 
 }
 
 async function runAll(wanted: readonly string[]): Promise<boolean> {
-  const names = wanted.length === 0 ? Object.keys(RUNS) : wanted;
+  const names =
+    wanted.length > 0 ? wanted : Object.keys(RUNS).filter(name => RUNS[name]?.isOnlyNamed !== true);
   const unknown = names.find(name => RUNS[name] === undefined);
   if (unknown !== undefined) throw new Error(`No run is called ${unknown}: ${Object.keys(RUNS).join(', ')}.`);
   const limit = AbortSignal.timeout(LIMIT_MS);

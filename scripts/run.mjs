@@ -19,17 +19,20 @@ const PYTHONS = {
     'dockerfile-checks',
     'helm-checks',
   ],
-  chaos: [],
   bench: ['mlflow-3.17.2'],
 };
 /** What the bench compares with nginx. */
 const BESIDE_NGINX = ['proxy-load', 'proxy-bytes'];
-/** What chaos does with MLflow's own client. */
-const WITH_CLIENT = 'proxy';
+/** What chaos needs of them, by the names of its runs; without a name it does not do the last ones. */
+const CHAOS_PYTHONS = {
+  proxy: ['mlflow-3.17.2'],
+  limits: ['mlflow-3.17.2'],
+  airflow: ['mlflow-3.17.2', 'mlflow-2.22.5', 'airflow-3.3.2', 'airflow-2.11.2'],
+};
 
 async function main([command, ...args]) {
-  if (!Object.hasOwn(PYTHONS, command ?? '')) throw new Advice(USAGE);
-  const pythons = needsClient(command, args) ? ['mlflow-3.17.2'] : PYTHONS[command];
+  if (command !== 'chaos' && !Object.hasOwn(PYTHONS, command ?? '')) throw new Advice(USAGE);
+  const pythons = command === 'chaos' ? chaosPythons(args) : PYTHONS[command];
   await allOf([
     built(command === 'test' && args.length === 0),
     pythons.length > 0 && ensurePython(pythons),
@@ -49,8 +52,9 @@ async function built(isLinted) {
   if (isLinted) await lint();
 }
 
-function needsClient(command, args) {
-  return command === 'chaos' && (args.length === 0 || args.includes(WITH_CLIENT));
+function chaosPythons(runs) {
+  const named = runs.length === 0 ? ['proxy'] : runs.filter(run => Object.hasOwn(CHAOS_PYTHONS, run));
+  return [...new Set(named.flatMap(run => CHAOS_PYTHONS[run]))];
 }
 
 function needsNginx(command, args) {
