@@ -25,16 +25,16 @@ interface Sizes {
 }
 
 const SHORT: Sizes = {
-  random: { kills: 20, lanes: 1, shape: { files: 300, bytes: 10 * 1024 } },
-  boundaryKills: 5,
+  random: { kills: 12, lanes: 1, shape: { files: 300, bytes: 10 * 1024 } },
+  boundaryKills: 3,
   sharedKills: 5,
   failEvery: 4,
   failLargeEvery: 5,
   restartEach: false,
-  overloadSeconds: 8,
-  publishes: 150,
+  overloadSeconds: 4,
+  publishes: 100,
   readers: 20,
-  swaps: 200,
+  swaps: 120,
   numbered: { versions: 12, bytes: 1024 * 1024 },
 };
 const LONG: Sizes = {
