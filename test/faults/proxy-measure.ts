@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit, { type LimitFunction } from 'p-limit';
+import { IS_STRICT } from '../support/limits.ts';
 import type { Certificates } from '../support/scripted/certificates.ts';
 import type { Files } from '../support/scripted-mlflow.ts';
 import { modelFiles } from './harness.ts';
@@ -18,7 +19,7 @@ const MANY: Files = {
   ...Object.fromEntries(Array.from({ length: 12 }, (_, at) => [`data/part-${at}`, `part ${at}`.repeat(100)])),
 };
 /** Instead of the 60 s that nothing of a download may come, which the long form waits for. */
-export const SHORT_DEADLINE_S = 3;
+export const SHORT_DEADLINE_S = IS_STRICT ? 3 : 6;
 export const DEADLINE_S = 60;
 const ENV: Readonly<Record<string, string>> = IS_LONG
   ? {}

@@ -48,9 +48,14 @@ async function startMlflow(): Promise<ScriptedMlflow> {
 }
 
 /** Started again and again on one cache and one address. */
-async function restartable(upstream: ScriptedMlflow) {
+async function restartable(upstream: ScriptedMlflow, more: Readonly<Record<string, string>> = {}) {
   const cacheDir = await makeCache();
-  const env = { ...upstream.env, SIDECAR_CACHE_DIR: cacheDir, SIDECAR_PORT: String(await freePort()) };
+  const env = {
+    ...upstream.env,
+    SIDECAR_CACHE_DIR: cacheDir,
+    SIDECAR_PORT: String(await freePort()),
+    ...more,
+  };
   let running: RunningSidecar | null = null;
   onTestFinished(async () => {
     await running?.stop();
@@ -176,7 +181,8 @@ test(`${CLIENTS} clients load through ${SIZES.swaps} swaps of two versions, and 
 test('ten clients on one miss make one download', async () => {
   const upstream = await startMlflow();
   upstream.addVersion({ name: 'miss', stage: 'Production', aliases: ['champion'], files: filesOf('1.1') });
-  const sidecar = await restartable(upstream);
+  // On a busy machine, too, all of them wait until it is known whose files these are.
+  const sidecar = await restartable(upstream, { SIDECAR_REFRESH_WAIT_S: '20' });
   const base = await sidecar.start();
   const uris = ['models:/miss/Production', 'models:/miss@champion', 'models:/miss/1'];
   const loads = await Promise.all(

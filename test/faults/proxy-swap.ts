@@ -28,6 +28,11 @@ export class SwappedModel {
   #versions: readonly [ScriptedVersion, ScriptedVersion];
   #made = 0;
 
+  /** How many versions were made so far; before each of them but the first two another one was deleted, with its files. */
+  get made(): number {
+    return this.#made;
+  }
+
   constructor(upstream: ScriptedMlflow) {
     this.#upstream = upstream;
     this.#versions = [this.#make('1'), this.#make('2')];
@@ -106,10 +111,14 @@ export async function loadUntil(
   seen: Seen,
 ): Promise<void> {
   for (let before = ''; !done.aborted; ) {
+    const madeBefore = model.made;
     const loaded = await loadOrCut(base, uri, cutAfterMs());
     if (loaded === 'cut') seen.cuts += 1;
     else if (loaded instanceof LoadFailed) {
       seen.failures.push(loaded);
+      await delay(PAUSE_MS);
+    } else if (loaded.files.size === 0 && model.made !== madeBefore) {
+      // What it was told of was deleted before it asked for the files: MLflow says that there are none.
       await delay(PAUSE_MS);
     } else {
       const fault = model.faultOf(loaded);
