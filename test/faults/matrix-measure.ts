@@ -19,9 +19,9 @@ export const DEFAULT_REFRESH_WAIT_S = 2;
 /** Of the next call, which is not to wait at all. */
 const NEXT_REFRESH_WAIT_S = 20;
 /** Where it names a newer one, which is waited for beyond this, until the deadline. */
-const NAMING_WAIT_S = IS_STRICT ? 1 : 3;
-export const WARM_DEADLINE_S = IS_STRICT ? 1.5 : 4;
-export const COLD_DEADLINE_S = IS_STRICT ? 1 : 3;
+const NAMING_WAIT_S = IS_STRICT ? 1 : 4;
+export const WARM_DEADLINE_S = IS_STRICT ? 1.5 : 6;
+export const COLD_DEADLINE_S = IS_STRICT ? 1 : 5;
 /** Longer than all but the endless take. */
 const LAST_DEADLINE_S = 45;
 const ENDLESS_DEADLINE_S = 150;
