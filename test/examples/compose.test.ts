@@ -126,7 +126,7 @@ test('MLflow’s server takes its options, and the Host that the others send', a
   for (const { environment } of [sidecar, airflow]) {
     expect(hosts).toContain(new URL(environment['MLFLOW_TRACKING_URI'] ?? '').host);
   }
-}, 60_000);
+}, 180_000);
 
 test('every variable for the sidecar, its helper and MLflow is one that they read', async () => {
   const helper = [...(await readFile(HELPER, 'utf8')).matchAll(/environ\.get\("(\w+)"/g)].map(

@@ -30,7 +30,7 @@ test('every manifest of every set is one of Kubernetes’, or of the Prometheus 
     ]),
   );
   expect(await faultsOf(manifests)).toEqual([]);
-}, 30_000);
+}, 120_000);
 
 test('what is none of theirs is found', async () => {
   const manifests = [...(await manifestsOf('monitoring'))];

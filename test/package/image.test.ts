@@ -17,7 +17,7 @@ import { makeBase } from './sandbox.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const execute = promisify(execFile);
-const BUILD_LIMIT_MS = 120_000;
+const BUILD_LIMIT_MS = 300_000;
 const STOP_LIMIT_MS = 5_000;
 /** Who the image runs as, and a user as a cluster chooses one. */
 const USERS = ['65532:0', '1000650000:0'];
@@ -51,7 +51,7 @@ describe.skipIf(process.getuid?.() !== 0)('the image that the Dockerfile makes',
         () => null,
       );
     await Promise.race([
-      until(15_000, isReady),
+      until(60_000, isReady),
       container.exited.then(code => expect.unreachable(`It ended with ${code}:\n${container.logs()}`)),
     ]);
     return { ...container, url };

@@ -11,7 +11,7 @@ import { atMost } from '../support/limits.ts';
 import { type Packed, pack } from './packed.ts';
 
 const execute = promisify(execFile);
-const PACK_LIMIT_MS = 60_000;
+const PACK_LIMIT_MS = 180_000;
 const STOP_LIMIT_MS = 5_000;
 /** What the tree of an installed package may take. */
 const TREE_LIMIT_BYTES = 40e6;

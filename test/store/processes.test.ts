@@ -127,7 +127,7 @@ test('killed at random moments while it collects it leaves whole versions, and w
   expect(await filesBelow(join(dir, 'v1/blobs/sha256'))).toHaveLength(3);
   expect(await readdir(join(dir, 'v1/state/manifests'))).toHaveLength(2);
   expect(await readdir(join(dir, 'v1/state/used'))).toHaveLength(2);
-}, 60_000);
+});
 
 test('of two processes one collects; what the other serves stays, and it collects when the first is killed', async () => {
   const dir = await temporaryDirectory();

@@ -7,7 +7,7 @@ import { Transport } from '../../src/upstream/transport.ts';
 import { atMost } from '../support/limits.ts';
 import { DIRECT, listen } from './support.ts';
 
-const FIRST_BYTE_MS = 200;
+const FIRST_BYTE_MS = 600;
 
 /** A port on which `answer` is done with each connection; its address and the connections that are open. */
 async function raw(answer: (socket: Socket) => void) {
