@@ -52,6 +52,10 @@ const RUNS: Readonly<Record<string, Run>> = {
     title: 'MLflow’s own clients, through everything that it can do wrong and through swaps',
     work: vitest('test/faults/proxy-matrix.test.ts', 'test/faults/proxy-swap.test.ts'),
   },
+  bytes: {
+    title: 'Versions of roots that are overwritten',
+    work: vitest('test/e2e/overwritten.test.ts'),
+  },
   inject: {
     title: 'Every file operation fails once',
     work: vitest('test/crash/inject.test.ts', 'test/crash/disk-errors.test.ts'),

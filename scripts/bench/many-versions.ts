@@ -4,7 +4,7 @@ import { EventBus } from '../../src/domain/events.ts';
 import { manifestOf } from '../../src/domain/manifest.ts';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
-import type { ModelVersion } from '../../src/domain/version.ts';
+import { type ModelVersion, type VersionRoot, versionKey } from '../../src/domain/version.ts';
 import { Store } from '../../src/store/store.ts';
 import { timed } from './curl.ts';
 import { atMost, median, percentile, type Verdict } from './report.ts';
@@ -46,13 +46,14 @@ async function cacheOf(count: number, registryUri: string, dir: string): Promise
   const limit = pLimit(PUBLISHES_IN_FLIGHT);
   const publish = async (n: number) => {
     const source = `mlflow-artifacts:/0/models/m-${n}/artifacts`;
+    const root: VersionRoot = { root: [source], version: versionKey(versionOf(n, source)) };
     const intake = await store.intake();
     const files = ['MLmodel', 'model.pkl', 'data/vocabulary.txt'].map(async path => ({
       path,
       ...(await intake.takeBytes(Buffer.from(`${path} of version ${n}\n`.repeat(50)))),
     }));
     const manifest = manifestOf(await Promise.all(files));
-    const { snapshot } = await store.commit(own, [source], manifest, intake);
+    const { snapshot } = await store.commit(own, root, manifest, intake);
     await intake.close();
     const uri = parseModelUri(`models:/model-${n}/Production`);
     const { digest, bytes } = manifest;

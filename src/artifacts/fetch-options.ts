@@ -47,6 +47,8 @@ export interface FetchOptions extends RunLimits {
   readonly follower: Follower;
   /** The id of the scope: what one credential fetches is not for another. */
   readonly scope: string;
+  /** What tells these files from others at the same addresses: of another version, or of another moment. */
+  readonly edition: string;
   /** From nothing, and not together with a run that may go on with what is there. */
   readonly force: boolean;
 }

@@ -67,8 +67,8 @@ export async function fetchAll(
 }
 
 async function fetchOne(file: ListedFile, run: FetchRun, call: Call): Promise<ManifestFile> {
-  const { scope, force, flight, arrivals, follower, intake } = run.options;
-  const key = JSON.stringify([scope, force, file.source.root, file.path]);
+  const { scope, edition, force, flight, arrivals, follower, intake } = run.options;
+  const key = JSON.stringify([scope, edition, force, file.source.root, file.path]);
   const leave = arrivals.follow(key, file.path, follower);
   try {
     const blob = await flight.joinOrRedo(key, call.signal, () => download({ ...file, key }, run, call));

@@ -8,7 +8,7 @@ import type { Outcome } from '../domain/outcome.ts';
 import { within } from '../policy/abort.ts';
 import { BUDGET_MS } from '../registry/client.ts';
 import type { Reloader } from '../reload/api.ts';
-import { LONGEST_LIMIT_MS } from '../reload/fetcher.ts';
+import { LONGEST_LIMIT_MS } from '../reload/run-limit.ts';
 import type { PrewarmState } from './api.ts';
 
 /** Of the 32 questions that MLflow is asked at once, three quarters are left to callers. */

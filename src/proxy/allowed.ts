@@ -2,7 +2,7 @@ import { SidecarError } from '../domain/errors.ts';
 import { matchesGlob, mayMatch } from '../domain/glob.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
-import type { ArtifactRoot } from '../domain/version.ts';
+import type { VersionRoot } from '../domain/version.ts';
 import type { Refs } from '../store/records/refs.ts';
 import type { Interests } from './interests.ts';
 import { askedUris } from './lookback.ts';
@@ -31,11 +31,11 @@ export class Allowed {
    * Of a version that was found by a path of its files.
    * @throws SidecarError `not_allowed`
    */
-  assertRoot(root: ArtifactRoot, scope: Scope, refs: Refs): void {
+  assertRoot(root: VersionRoot, scope: Scope, refs: Refs): void {
     if (this.#isAll || this.#interests.has(scope, root)) return;
     const isPublished = refs
       .all(scope)
-      .some(({ uri, published }) => published?.root?.[0] === root[0] && this.#allows(uri));
+      .some(({ uri, published }) => published?.root?.[0] === root.root[0] && this.#allows(uri));
     if (!isPublished) throw refused('The version');
   }
 

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { type ErrorCode, SidecarError, toSidecarError } from '../domain/errors.ts';
-import type { ArtifactRoot } from '../domain/version.ts';
 import { OpenFile, Unreadable } from '../store/disk/open-file.ts';
 import type { Allowed } from './allowed.ts';
 import type { Answer } from './answer.ts';
@@ -11,7 +10,7 @@ import type { FileRequest, Opened } from './opened.ts';
 import type { PassedFiles } from './passed-files.ts';
 import type { Questions } from './questions.ts';
 import { listingOf } from './reads.ts';
-import { isMlflows } from './roots.ts';
+import { atMlflow } from './roots.ts';
 import { listingAnswer, noSuchArtifact } from './tree.ts';
 import type { Coming, Stored, Versions } from './versions.ts';
 
@@ -50,7 +49,7 @@ export class Artifacts {
       segments,
       asker,
       found => this.#listed(found, asker),
-      () => this.#askForListing(segments, asker),
+      own => this.#askForListing(own, asker),
     );
   }
 
@@ -61,8 +60,12 @@ export class Artifacts {
       request.segments,
       asker,
       found => this.#openFound(found, request, asker),
-      () =>
-        this.#options.passed.open(request, asker, reason => this.#openInstead(request, asker, reason.code)),
+      own => {
+        const atOwn = { ...request, segments: own };
+        return this.#options.passed.open(atOwn, asker, reason =>
+          this.#openInstead(atOwn, asker, reason.code),
+        );
+      },
     );
   }
 
@@ -108,7 +111,7 @@ export class Artifacts {
     segments: readonly string[],
     asker: Asker,
     ofVersion: (found: Stored | Coming) => T | Promise<T>,
-    ofMlflow: () => Promise<T>,
+    ofMlflow: (segments: readonly string[]) => Promise<T>,
   ): Promise<T> {
     let fault = unknownAddress();
     try {
@@ -118,9 +121,10 @@ export class Artifacts {
       fault = toSidecarError(error);
       if (!(fault instanceof Unreadable || CACHE_FAULTS.has(fault.code))) throw fault;
     }
-    if (!isMlflows(segments)) throw fault;
-    this.#options.allowed.assertPath(segments.join('/'), asker.scope);
-    return await ofMlflow();
+    const own = atMlflow(segments);
+    if (own === null) throw fault;
+    this.#options.allowed.assertPath(own.join('/'), asker.scope);
+    return await ofMlflow(own);
   }
 
   async #listed(found: Stored | Coming, asker: Asker): Promise<Answer> {
@@ -152,9 +156,10 @@ export class Artifacts {
       if (run === null) return null;
       return { ...listingAnswer([...run.version.files.values()], run.path, 'store'), ageS: run.ageS };
     });
-    const root: ArtifactRoot = [`mlflow-artifacts:/${path}`];
-    const uri = namesModel(answer) ? interests.runUriOf(asker.scope, root[0]) : null;
-    if (uri !== null) interests.holds(asker.scope, root, uri);
+    const address = `mlflow-artifacts:/${path}`;
+    const uri = namesModel(answer) ? interests.runUriOf(asker.scope, address) : null;
+    const root = interests.runRootOf(asker.scope, address);
+    if (uri !== null && root !== null) interests.shows(asker.scope, root, uri);
     return answer;
   }
 }

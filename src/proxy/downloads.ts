@@ -3,11 +3,12 @@ import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
-import type { ArtifactRoot } from '../domain/version.ts';
+import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import type { Arriving } from '../reload/arriving.ts';
 import type { Fetcher } from '../reload/fetcher.ts';
 import type { DeadlineReloader } from '../reload/reloader.ts';
+import { rootOf } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { Asker } from './asker.ts';
 import type { Interests } from './interests.ts';
@@ -29,7 +30,7 @@ export interface DownloadsOptions {
 /** Versions that clients load before they are in the store: one download each, which clients follow and which goes on without them. */
 export class Downloads {
   readonly #options: DownloadsOptions;
-  readonly #underWay = new Map<string, Arriving>();
+  readonly #underWay = new Map<string, { readonly rootKey: string; readonly arriving: Arriving }>();
   readonly #publishing = new Set<string>();
   readonly #failed = new Map<string, { readonly error: SidecarError; readonly until: number }>();
 
@@ -37,14 +38,15 @@ export class Downloads {
     this.#options = options;
   }
 
-  /** Begins the download of a root, unless it is under way. */
-  join(store: Store, root: ArtifactRoot, { scope, caller }: Asker): Arriving {
+  /** Begins the download of a version, unless it is under way. */
+  join(store: Store, root: VersionRoot, { scope, caller }: Asker): Arriving {
     const [uri] = this.#options.interests.urisAt(scope, root);
-    const modelUri = uri === undefined ? root.join(' ') : formatModelUri(uri);
+    const modelUri = uri === undefined ? root.root.join(' ') : formatModelUri(uri);
     const origin = { runId: caller.requestId, modelUri, caller };
     const arriving = this.#options.fetcher.arrive(store, {
       scope,
       root,
+      isGrowing: false,
       authorization: caller.authorization,
       workspace: caller.workspace,
       force: false,
@@ -54,10 +56,10 @@ export class Downloads {
       follow: () => undefined,
     });
     const key = keyOf(root, scope);
-    this.#underWay.set(key, arriving);
+    this.#underWay.set(key, { rootKey: rootKeyOf(root.root, scope), arriving });
     this.#failed.delete(key);
     const forget = () => {
-      if (this.#underWay.get(key) === arriving) this.#underWay.delete(key);
+      if (this.#underWay.get(key)?.arriving === arriving) this.#underWay.delete(key);
     };
     arriving.done.then(forget, (error: unknown) => {
       forget();
@@ -66,8 +68,8 @@ export class Downloads {
     return arriving;
   }
 
-  /** Why the last download of a root failed, where that was just now. A new load begins with a listing, and is not told. */
-  failure(root: ArtifactRoot, { scope }: Asker): SidecarError | null {
+  /** Why the last download of a version failed, where that was just now. A new load begins with a listing, and is not told. */
+  failure(root: VersionRoot, { scope }: Asker): SidecarError | null {
     const found = this.#failed.get(keyOf(root, scope));
     return found !== undefined && this.#options.clock.monotonic() < found.until ? found.error : null;
   }
@@ -79,17 +81,21 @@ export class Downloads {
     if (oldest !== undefined && this.#failed.size > MOST_FAILED) this.#failed.delete(oldest);
   }
 
-  /** The one of a root that clients follow now. */
-  underWay(root: ArtifactRoot, { scope }: Asker): Arriving | null {
-    return this.#underWay.get(keyOf(root, scope)) ?? null;
+  /** Those of a root that clients follow now, of whichever versions. */
+  underWay(root: ArtifactRoot, { scope }: Asker): readonly Arriving[] {
+    const wanted = rootKeyOf(root, scope);
+    return [...this.#underWay.values()].flatMap(({ rootKey, arriving }) =>
+      rootKey === wanted ? [arriving] : [],
+    );
   }
 
   /** Has what is loaded from a root published, under each name that clients know it by. Nobody waits for it. */
-  publish(store: Store, root: ArtifactRoot, { scope, caller }: Asker): void {
+  publish(store: Store, root: VersionRoot, { scope, caller }: Asker): void {
     for (const uri of this.#options.interests.urisAt(scope, root)) {
       const key = `${scope.id} ${formatModelUri(uri)}`;
       const { published } = store.refs.get(scope, uri);
-      if (published?.root?.[0] === root[0] || this.#publishing.has(key)) continue;
+      const isPublished = published !== null && rootOf(published)?.version === root.version;
+      if (isPublished || this.#publishing.has(key)) continue;
       this.#publishing.add(key);
       // Why it could not be is told by the run.
       const forget = () => this.#publishing.delete(key);
@@ -135,6 +141,10 @@ export class Downloads {
   }
 }
 
-function keyOf(root: ArtifactRoot, { id }: Scope): string {
+function keyOf({ root, version }: VersionRoot, { id }: Scope): string {
+  return JSON.stringify([id, root, version]);
+}
+
+function rootKeyOf(root: ArtifactRoot, { id }: Scope): string {
   return JSON.stringify([id, root]);
 }

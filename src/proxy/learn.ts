@@ -1,6 +1,6 @@
 import { type ModelUri, modelUriIn } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
-import { isSameVersion, type ModelVersion } from '../domain/version.ts';
+import { isSameVersion, type ModelVersion, versionKey } from '../domain/version.ts';
 import {
   LatestVersionsAnswer,
   LoggedModelAnswer,
@@ -8,6 +8,7 @@ import {
   readinessFault,
   toModelVersion,
   VersionAnswer,
+  versionOfLogged,
 } from '../registry/answers.ts';
 import type { Refs } from '../store/records/refs.ts';
 import type { Interests } from './interests.ts';
@@ -31,13 +32,13 @@ export function learn(lesson: Lesson, refs: Refs | null, interests: Interests): 
   const model = loggedModel(lesson);
   if (model !== null) {
     const { artifact_uri: root, model_id: modelId, source_run_id: runId, name } = model;
-    interests.holds(scope, [root], { kind: 'logged_model', modelId });
+    const held = { root: [root], version: versionKey(versionOfLogged(model)) } as const;
+    interests.shows(scope, held, { kind: 'logged_model', modelId });
     // Whoever asked for the run before loads what it logged under that name.
-    if (runId !== null && name !== null && interests.ran(scope, runId))
-      interests.holds(scope, [root], { kind: 'run', runId, path: name });
+    if (runId !== null && name !== null && interests.hasRun(scope, runId))
+      interests.holds(scope, held, { kind: 'run', runId, path: name });
   }
-  const run = finishedRun(lesson);
-  if (run !== null) interests.ranInto(scope, run.run_id, run.artifact_uri);
+  learnOfRun(lesson, interests);
 }
 
 type Meaning = readonly [ModelUri, ModelVersion];
@@ -63,10 +64,13 @@ function loggedModel({ read, body }: Lesson) {
   return info === undefined || readinessFault('', info.status, null) !== null ? null : info;
 }
 
-function finishedRun({ read, body }: Lesson) {
-  if (read.route !== 'runs/get') return null;
-  const info = RunAnswer.safeParse(body).data?.run.info;
-  return info?.status === 'FINISHED' ? info : null;
+function learnOfRun({ read, body, scope }: Lesson, interests: Interests): void {
+  const info = read.route === 'runs/get' ? RunAnswer.safeParse(body).data?.run.info : undefined;
+  if (info === undefined) return;
+  const { run_id: runId, artifact_uri: root, start_time: startedMs = null, end_time: endedMs } = info;
+  // A run that is over can be resumed: then its files change again.
+  if (info.status !== 'FINISHED') interests.runs(scope, runId, root);
+  else interests.ran(scope, { runId, root, startedMs, endedMs: endedMs ?? 0 });
 }
 
 /** Each stage that was asked for means its highest version; where none was, `latest` the highest of all. */

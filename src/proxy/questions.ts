@@ -13,6 +13,7 @@ import type { Interests } from './interests.ts';
 import type { KeptAnswers } from './kept-answers.ts';
 import { learn } from './learn.ts';
 import type { Lookback } from './lookback.ts';
+import { assertAnswers } from './matching.ts';
 import type { LookBack, OldAnswers } from './old-answers.ts';
 import type { Read } from './reads.ts';
 
@@ -163,6 +164,7 @@ export class Questions {
   #heard({ status, text, body }: JsonAnswer, { read, asker, order, since }: Put): Answer {
     const { kept, old, interests, cache, clock } = this.#options;
     const { scope } = asker;
+    if (status < 400) assertAnswers(read, body);
     const answer = answered(text, status);
     old.taken(asker);
     if (status >= 400) kept.deny(scope, read.key);

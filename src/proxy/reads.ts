@@ -126,6 +126,13 @@ export function listingOf(path: string): Read {
   return readOf(found, new URLSearchParams(path === '' ? [] : [['path', path]]), null);
 }
 
+/** The question what a version is. */
+export function versionRead(name: string, version: string): Read {
+  const route = 'model-versions/get';
+  const found: Found = { route, method: 'GET', path: route, id: null };
+  return readOf(found, new URLSearchParams({ name, version }), null);
+}
+
 /** Equal for equal questions, in whatever order their fields come. */
 export function keyOf({ path, below, query, body }: Question): string {
   const named = Array.isArray(query) ? query : Object.entries(query ?? {});

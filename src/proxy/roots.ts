@@ -1,6 +1,6 @@
-import type { ArtifactRoot } from '../domain/version.ts';
+import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
 
-/** Below it stand the roots that MLflow's own artifact server does not have. */
+/** Below it stand versions, each with its root: a root can be overwritten, and a load that began goes on with its version. */
 const PREFIX = '~mlflow-sidecar~';
 const OWN = /^mlflow-artifacts:\/([^/].*)$/;
 /** A root has a run or a model in it, and somebody's experiment above that. */
@@ -11,46 +11,55 @@ const MOST_SEGMENTS = 32;
 /** A file or directory, as one below an artifact root. */
 export interface Place {
   readonly root: ArtifactRoot;
+  /** The key of the version; null where the address is MLflow's, which names none. */
+  readonly version: string | null;
   /** Relative; empty for the root itself. */
   readonly path: string;
 }
 
-/**
- * Where the artifacts of a root are found below `/api/2.0/mlflow-artifacts/artifacts/`: where MLflow has them, or under a name
- * that says which root it is.
- */
-export function addressOf(root: ArtifactRoot): readonly string[] {
+/** Where the artifacts of a version are found below `/api/2.0/mlflow-artifacts/artifacts/`: under a name that says which they are. */
+export function addressOf({ root, version }: VersionRoot): readonly string[] {
+  return [`${PREFIX}${Buffer.from(JSON.stringify([version, ...root])).toString('base64url')}`];
+}
+
+/** Where MLflow's own artifact server has them; null where it does not. */
+export function addressAtMlflow(root: ArtifactRoot): readonly string[] | null {
   const segments = root.length === 1 ? OWN.exec(root[0])?.[1]?.split('/') : undefined;
-  if (segments !== undefined && isFindable(segments)) return segments;
-  return [`${PREFIX}${Buffer.from(JSON.stringify(root)).toString('base64url')}`];
+  return segments !== undefined && isFindable(segments) ? segments : null;
+}
+
+/** The same path as MLflow's artifact server knows it; null where it does not. */
+export function atMlflow(segments: readonly string[]): readonly string[] | null {
+  const [first = '', ...rest] = segments;
+  if (!first.startsWith(PREFIX)) return segments;
+  const named = parseAddress(first);
+  const root = named === null ? null : addressAtMlflow(named.root);
+  return root === null ? null : [...root, ...rest];
 }
 
 /** Every root that a path of the artifact server may be below of, the longest first. */
 export function placesOf(segments: readonly string[]): readonly Place[] {
   const [first = '', ...rest] = segments;
   if (first.startsWith(PREFIX)) {
-    const root = parseRoot(first.slice(PREFIX.length));
-    const isItsAddress = root !== null && addressOf(root).join('/') === first;
-    return isItsAddress ? [{ root, path: rest.join('/') }] : [];
+    const named = parseAddress(first);
+    return named === null ? [] : [{ ...named, path: rest.join('/') }];
   }
   const places: Place[] = [];
   for (let length = Math.min(segments.length, MOST_SEGMENTS); length >= FEWEST_SEGMENTS; length--) {
     const root = `mlflow-artifacts:/${segments.slice(0, length).join('/')}`;
-    places.push({ root: [root], path: segments.slice(length).join('/') });
+    places.push({ root: [root], version: null, path: segments.slice(length).join('/') });
   }
   return places;
-}
-
-/** Whether MLflow's artifact server knows the path, too. */
-export function isMlflows(segments: readonly string[]): boolean {
-  return segments[0]?.startsWith(PREFIX) !== true;
 }
 
 /** Whether `placesOf` its address would find it. */
 function isFindable(segments: readonly string[]): boolean {
   const { length } = segments;
   return (
-    length >= FEWEST_SEGMENTS && length <= MOST_SEGMENTS && isMlflows(segments) && segments.every(isPlain)
+    length >= FEWEST_SEGMENTS &&
+    length <= MOST_SEGMENTS &&
+    segments[0]?.startsWith(PREFIX) !== true &&
+    segments.every(isPlain)
   );
 }
 
@@ -59,12 +68,16 @@ function isPlain(segment: string): boolean {
   return /^[\w.!~*'()-]+$/.test(segment) && /[^.]/.test(segment);
 }
 
-function parseRoot(encoded: string): ArtifactRoot | null {
+/** Null for any other text than `addressOf` gives. */
+function parseAddress(segment: string): VersionRoot | null {
   try {
-    const parsed: unknown = JSON.parse(Buffer.from(encoded, 'base64url').toString('utf8'));
+    const encoded = Buffer.from(segment.slice(PREFIX.length), 'base64url').toString('utf8');
+    const parsed: unknown = JSON.parse(encoded);
     if (!Array.isArray(parsed) || !parsed.every(part => typeof part === 'string')) return null;
-    const [first, ...more] = parsed;
-    return first === undefined ? null : [first, ...more];
+    const [version, first, ...more] = parsed;
+    if (version === undefined || first === undefined) return null;
+    const named: VersionRoot = { version, root: [first, ...more] };
+    return addressOf(named)[0] === segment ? named : null;
   } catch {
     return null;
   }

@@ -1,7 +1,7 @@
 import type { Clock } from '../domain/clock.ts';
 import type { ManifestFile } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
-import type { ArtifactRoot } from '../domain/version.ts';
+import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
 import type { FetchedRoot } from '../store/records/manifests.ts';
 import type { Store } from '../store/store.ts';
 
@@ -22,7 +22,7 @@ interface Remembered {
   readonly until: number;
 }
 
-/** The versions in the store, by their artifact roots. */
+/** The versions in the store. */
 export class StoredRoots {
   readonly #clock: Clock;
   readonly #remembered = new Map<string, Remembered>();
@@ -32,13 +32,13 @@ export class StoredRoots {
   }
 
   /** The same without a look at the disk: null also where that is not remembered. */
-  remembered(store: Store, scope: Scope, root: ArtifactRoot): StoredVersion | null {
-    return this.#known(store, JSON.stringify([scope.id, root]))?.found ?? null;
+  remembered(store: Store, scope: Scope, root: VersionRoot): StoredVersion | null {
+    return this.#known(store, keyOf(scope, root))?.found ?? null;
   }
 
   /** A version that is in the store as a whole. */
-  async find(store: Store, scope: Scope, root: ArtifactRoot): Promise<StoredVersion | null> {
-    const key = JSON.stringify([scope.id, root]);
+  async find(store: Store, scope: Scope, root: VersionRoot): Promise<StoredVersion | null> {
+    const key = keyOf(scope, root);
     const now = this.#clock.monotonic();
     const known = this.#known(store, key);
     if (known !== null) return known.found;
@@ -56,10 +56,19 @@ export class StoredRoots {
     return known.found !== null && store.refs.withdrawn.has(known.found.snapshot) ? null : known;
   }
 
-  /** Somebody may have removed or replaced it. */
+  /** Somebody may have removed or replaced what was fetched of the root, for whichever version. */
   forget(scope: Scope, root: ArtifactRoot): void {
-    this.#remembered.delete(JSON.stringify([scope.id, root]));
+    const ofRoot = rootKey(scope, root);
+    for (const key of this.#remembered.keys()) if (key.startsWith(ofRoot)) this.#remembered.delete(key);
   }
+}
+
+function keyOf(scope: Scope, { root, version }: VersionRoot): string {
+  return `${rootKey(scope, root)} ${version}`;
+}
+
+function rootKey(scope: Scope, root: ArtifactRoot): string {
+  return JSON.stringify([scope.id, root]);
 }
 
 function versionOf(found: FetchedRoot | null): StoredVersion | null {

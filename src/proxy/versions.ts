@@ -1,20 +1,28 @@
-import type { ArtifactRoot } from '../domain/version.ts';
+import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import type { Arriving } from '../reload/arriving.ts';
 import type { Cache } from '../store/cache.ts';
+import { rootOf } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { Allowed } from './allowed.ts';
 import type { Asker } from './asker.ts';
 import type { Downloads } from './downloads.ts';
 import type { Interests } from './interests.ts';
 import type { Lookback } from './lookback.ts';
-import { type Place, placesOf } from './roots.ts';
+import { placesOf } from './roots.ts';
 import type { StoredRoots, StoredVersion } from './stored.ts';
 
 /** A disk that begins to hang while it is looked at keeps no client. */
 const LOOK_MS = 1_000;
 
-/** A file or directory of a version in the store. */
+/** A file or directory of a version. */
+interface Place {
+  readonly root: VersionRoot;
+  /** Relative; empty for the root itself. */
+  readonly path: string;
+}
+
+/** One of a version in the store. */
 export type Stored = Place & {
   readonly kind: 'stored';
   readonly store: Store;
@@ -64,7 +72,9 @@ export class Versions {
     const store = cache.opened;
     // What is remembered of a version is no file that can be read.
     if (store === null || (await store.isThere()) === TOO_LATE) return null;
-    const places = placesOf(segments).filter(({ root }) => !this.#changing.has(keyOf(root, asker)));
+    const places = this.#placesOf(store, segments, asker).filter(
+      ({ root }) => !this.#changing.has(keyOf(root.root, asker)),
+    );
     const found = await within(LOOK_MS, this.#stored(store, places, asker));
     if (found === TOO_LATE) return null;
     if (found !== null) return found;
@@ -73,6 +83,20 @@ export class Versions {
     const failure = what === 'file' ? downloads.failure(place.root, asker) : null;
     if (failure !== null) throw failure;
     return { kind: 'arriving', store, arriving: downloads.join(store, place.root, asker), ...place };
+  }
+
+  /** By an address of MLflow's own, a file is of the logged model, or of the run, that is known to be there. */
+  #placesOf(store: Store, segments: readonly string[], { scope }: Asker): readonly Place[] {
+    const { interests } = this.#options;
+    const published = new Map<string, string>();
+    for (const ref of store.refs.all(scope)) {
+      const root = ref.uri.kind === 'logged_model' && ref.published !== null ? rootOf(ref.published) : null;
+      if (root !== null) published.set(root.root[0], root.version);
+    }
+    return placesOf(segments).flatMap(({ root, version: named, path }) => {
+      const version = named ?? interests.shownAt(scope, root) ?? published.get(root[0]) ?? null;
+      return version === null ? [] : [{ root: { root, version }, path }];
+    });
   }
 
   async #stored(store: Store, places: readonly Place[], { scope }: Asker): Promise<Stored | null> {
@@ -99,8 +123,8 @@ export class Versions {
       path,
     } of placesOf(segments)) {
       const given = lookback.run(store.refs, scope, own);
-      const root = given?.published.root;
-      if (given === null || root === undefined) continue;
+      const root = given === null ? null : rootOf(given.published);
+      if (given === null || root === null) continue;
       const version = await stored.find(store, scope, root);
       if (version === null) continue;
       return { kind: 'stored', store, version, root, path, ageS: Math.floor(given.ageS) };
@@ -110,7 +134,7 @@ export class Versions {
 
   /** Its files are not there any more, whatever is remembered of it. */
   lost({ root }: Stored, { scope }: Asker): void {
-    this.#options.stored.forget(scope, root);
+    this.#options.stored.forget(scope, root.root);
   }
 
   /** A client changed, or may have changed, what is at this path: no version that holds it is what it was. */
@@ -120,26 +144,30 @@ export class Versions {
     if (store === null) return;
     for (const { root } of placesOf(segments)) {
       const coming = downloads.underWay(root, asker);
-      if (coming === null) await this.#forget(store, root, asker);
+      if (coming.length === 0) await this.#forget(store, root, asker);
       else void this.#forgetWhenThere(store, root, asker, coming);
     }
   }
 
   async #forget(store: Store, root: ArtifactRoot, { scope }: Asker): Promise<void> {
-    const { stored } = this.#options;
-    stored.forget(scope, root);
-    if ((await stored.find(store, scope, root)) !== null) await store.forget(scope, root);
-    stored.forget(scope, root);
+    await store.forget(scope, root);
+    this.#options.stored.forget(scope, root);
   }
 
-  async #forgetWhenThere(store: Store, root: ArtifactRoot, asker: Asker, coming: Arriving): Promise<void> {
+  async #forgetWhenThere(
+    store: Store,
+    root: ArtifactRoot,
+    asker: Asker,
+    coming: readonly Arriving[],
+  ): Promise<void> {
     const key = keyOf(root, asker);
     this.#changing.add(key);
     try {
-      await coming.done;
+      // Also where nothing came of one.
+      await Promise.allSettled(coming.map(({ done }) => done));
       await this.#forget(store, root, asker);
     } catch {
-      // Nothing came of it, or the disk fails: then it is found out when it is wanted next.
+      // The disk fails: then it is found out when it is wanted next.
     } finally {
       this.#changing.delete(key);
     }

@@ -49,6 +49,7 @@ export const RunAnswer = z.object({
       artifact_uri: Text.min(1),
       status: OptionalText,
       start_time: Milliseconds.nullish(),
+      end_time: Milliseconds.nullish(),
     }),
   }),
 });
@@ -79,6 +80,19 @@ export function toModelVersion(answer: RegisteredVersion): ModelVersion {
     modelId: /^models:\/(m-[\w-]+)$/.exec(source)?.[1] ?? null,
     createdMs: answer.creation_timestamp ?? null,
     source,
+  };
+}
+
+export function versionOfLogged(info: LoggedModel['info']): ModelVersion {
+  return {
+    name: null,
+    version: null,
+    stage: null,
+    aliases: [],
+    runId: info.source_run_id,
+    modelId: info.model_id,
+    createdMs: info.creation_timestamp_ms ?? null,
+    source: info.artifact_uri,
   };
 }
 

@@ -1,4 +1,4 @@
-import { type ErrorCode, SidecarError } from '../domain/errors.ts';
+import { type ErrorCode, SidecarError, toSidecarError } from '../domain/errors.ts';
 import { formatModelUri, type ModelUri, parseModelUri } from '../domain/model-uri.ts';
 import type { ArtifactRoot, ModelVersion } from '../domain/version.ts';
 import {
@@ -10,6 +10,7 @@ import {
   toModelVersion,
   VersionAnswer,
 } from './answers.ts';
+import { assertAddressOf, assertAsked, assertAskedStage, assertAskedVersion } from './asked.ts';
 import type { Question, RegistryCall, RegistryClient } from './client.ts';
 import { definite, type Resolution, stageHint } from './resolution.ts';
 import type { Runs } from './runs.ts';
@@ -42,12 +43,33 @@ export class Registry {
       answer.status,
       answer.status_message,
     );
-    return { version: toModelVersion(answer), root: null, fault };
+    return { version: toModelVersion(answer), root: null, isGrowing: false, logged: null, fault };
   }
 
-  /** Where the artifacts of a registered version are. */
+  /**
+   * Where the artifacts of a registered version are.
+   * @throws SidecarError `version_not_ready` where they are of a logged model that is not finished, whatever the version says
+   */
   async locate(version: ModelVersion, call: RegistryCall): Promise<ArtifactRoot> {
-    return await this.#locate(version, call, MAX_HOPS);
+    const [root, fault] = await Promise.all([
+      this.#locate(version, call, MAX_HOPS),
+      this.unfinished(version, call),
+    ]);
+    if (fault !== null) throw fault;
+    return root;
+  }
+
+  /** Why the logged model that a version was made of is not finished; null where it is, or the version is of none. */
+  async unfinished({ modelId }: ModelVersion, call: RegistryCall): Promise<SidecarError | null> {
+    if (modelId === null) return null;
+    return await this.#runs.loggedModel(modelId, call).then(
+      ({ fault }) => fault,
+      (error: unknown) => {
+        // It was deleted, or is in another server: then the version's own word is all there is.
+        if (toSidecarError(error).code === 'not_found') return null;
+        throw error;
+      },
+    );
   }
 
   /**
@@ -66,6 +88,7 @@ export class Registry {
     const answer = await this.#client.ask({ path: 'model-versions/get-download-uri', query }, call);
     const what = `The address of version ${number} of ${name}`;
     const found = parseAnswer(DownloadUriAnswer, definite(answer, 'version_not_found', what), what);
+    assertAddressOf(version, found.artifact_uri);
     return await this.#follow(found.artifact_uri, call, hops);
   }
 
@@ -86,11 +109,15 @@ export class Registry {
         return await this.#latest(uri, what, call);
       case 'alias': {
         const question = { path: 'registered-models/alias', query: { name: uri.name, alias: uri.alias } };
-        return await this.#one(question, 'alias_not_found', what, call);
+        const found = await this.#one(question, 'alias_not_found', what, call);
+        assertAskedVersion(uri, found);
+        return found;
       }
       case 'version': {
         const question = { path: 'model-versions/get', query: { name: uri.name, version: uri.version } };
-        return await this.#one(question, 'version_not_found', what, call);
+        const found = await this.#one(question, 'version_not_found', what, call);
+        assertAskedVersion(uri, found);
+        return found;
       }
     }
   }
@@ -122,6 +149,13 @@ export class Registry {
     const versions =
       parseAnswer(LatestVersionsAnswer, definite(answer, code, what, isBadStage ? hint : undefined), what)
         .model_versions ?? [];
+    for (const { name } of versions) assertAsked('the model', uri.name, name);
+    if (uri.kind === 'stage') {
+      assertAskedStage(
+        uri.stage,
+        versions.map(one => one.current_stage),
+      );
+    }
     const found = versions
       .filter(version => isInStage(version, uri))
       .toSorted(byNumber)

@@ -6,6 +6,10 @@ import type { JsonAnswer } from '../upstream/json.ts';
 export interface Resolution {
   readonly version: ModelVersion;
   readonly root: ArtifactRoot | null;
+  /** Whether its files may still come or go: what there is of it is given, and never kept for what it will be. */
+  readonly isGrowing: boolean;
+  /** Of a run: the model that it logged under that name, which is all there is where the run has nothing else there. */
+  readonly logged: Resolution | null;
   /** Why this version, though it is the wanted one, cannot be had yet: `version_not_ready`. */
   readonly fault: SidecarError | null;
 }

@@ -7,7 +7,9 @@ import {
   parseAnswer,
   RunAnswer,
   readinessFault,
+  versionOfLogged,
 } from './answers.ts';
+import { assertAsked } from './asked.ts';
 import type { RegistryCall, RegistryClient } from './client.ts';
 import { definite, type Resolution } from './resolution.ts';
 
@@ -28,17 +30,8 @@ export class Runs {
       call,
     );
     const { info } = parseAnswer(LoggedModelAnswer, definite(answer, 'not_found', what), what).model;
-    const version = {
-      ...UNREGISTERED,
-      runId: info.source_run_id,
-      modelId,
-      createdMs: info.creation_timestamp_ms ?? null,
-    };
-    return {
-      version: { ...version, source: info.artifact_uri },
-      root: [info.artifact_uri],
-      fault: readinessFault(what, info.status, null),
-    };
+    assertAsked('the logged model', modelId, info.model_id);
+    return resolutionOf(what, info);
   }
 
   /** A run's artifacts below `path`, overlaid by the model that the run logged under that name. */
@@ -46,18 +39,23 @@ export class Runs {
     const what = `runs:/${runId}/${path}`;
     const answer = await this.#client.ask({ path: 'runs/get', query: { run_id: runId } }, call);
     const { info } = parseAnswer(RunAnswer, definite(answer, 'run_not_found', what), what).run;
+    assertAsked('the run', runId, info.run_id);
     const [name = '', ...rest] = path.split('/');
     const model = await this.#modelOfRun(info.experiment_id, runId, name, call);
     const own = join(info.artifact_uri, path);
     const root: ArtifactRoot = model === null ? [own] : [own, join(model.info.artifact_uri, rest.join('/'))];
+    const logged = model === null ? null : resolutionOf(`models:/${model.info.model_id}`, model.info);
+    const isGrowing = !hasEnded(info.status) || (logged !== null && logged.fault !== null);
     const version: ModelVersion = {
       ...UNREGISTERED,
       runId,
       modelId: model?.info.model_id ?? null,
       createdMs: model?.info.creation_timestamp_ms ?? info.start_time ?? null,
+      // A run can be resumed: then it ends once more.
+      endedMs: isGrowing ? null : (info.end_time ?? 0),
       source: own,
     };
-    return { version, root, fault: null };
+    return { version, root, isGrowing, logged: rest.length === 0 ? logged : null, fault: null };
   }
 
   async #modelOfRun(
@@ -78,6 +76,7 @@ export class Runs {
       };
       const answer = await this.#searchPage(body, call);
       const found = parseAnswer(LoggedModelsAnswer, answer, what);
+      for (const { info } of found.models ?? []) assertAsked('the logged model named', name, info.name);
       const model = found.models?.find(({ info }) => info.source_run_id === runId && info.name === name);
       if (model !== undefined) return model;
       token = found.next_page_token;
@@ -91,6 +90,21 @@ export class Runs {
     const answer = await this.#client.ask({ path: 'logged-models/search', body, sinceMlflow3: true }, call);
     return answer.status < 400 ? answer.body : {};
   }
+}
+
+/** Where nobody says, as of a run that MLflow 1 made, it is taken for one that goes on. */
+function hasEnded(status: string | null): boolean {
+  return status === 'FINISHED' || status === 'FAILED' || status === 'KILLED';
+}
+
+function resolutionOf(what: string, info: LoggedModel['info']): Resolution {
+  return {
+    version: versionOfLogged(info),
+    root: [info.artifact_uri],
+    isGrowing: false,
+    logged: null,
+    fault: readinessFault(what, info.status, null),
+  };
 }
 
 const UNREGISTERED = { name: null, version: null, stage: null, aliases: [] } as const;

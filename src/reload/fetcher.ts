@@ -7,11 +7,11 @@ import { DownloadLimits } from '../artifacts/limits.ts';
 import { type SourceOptions, selectSource } from '../artifacts/select.ts';
 import { walk } from '../artifacts/walk.ts';
 import type { Clock } from '../domain/clock.ts';
-import { SidecarError } from '../domain/errors.ts';
+import type { SidecarError } from '../domain/errors.ts';
 import type { Fetched, Origin, Phases } from '../domain/events.ts';
 import { type ManifestFile, manifestOf } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
-import type { ArtifactRoot } from '../domain/version.ts';
+import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
 import { untilAborted } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
@@ -24,16 +24,14 @@ import type { Store } from '../store/store.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 import { type Arriving, ArrivingVersion, type Obtained } from './arriving.ts';
 import { PhaseTimer } from './phase-timer.ts';
-
-/** How long the fetch of one version may take, with or without callers. */
-const BASE_LIMIT_MS = 30 * 60_000;
-export const LONGEST_LIMIT_MS = 2 * 3_600_000;
-const SLOWEST_BYTES_PER_MS = 5_000;
+import { RunLimit } from './run-limit.ts';
 
 /** What is to be there in the end. */
 export interface Wanted {
   readonly scope: Scope;
-  readonly root: ArtifactRoot;
+  readonly root: VersionRoot;
+  /** Whether files of it may still come or go: then each run looks for itself, and nothing is taken from another. */
+  readonly isGrowing: boolean;
   readonly authorization: string | null;
   /** Another workspace than the configured one, as the scope has it. */
   readonly workspace?: string | undefined;
@@ -47,6 +45,9 @@ export interface Wanted {
   /** Told what goes wrong with the download, which may have been begun for another. */
   readonly follow: (failures: Failures) => void;
 }
+
+/** With what tells it from other downloads of the same root. */
+type Edition = Wanted & { readonly edition: string };
 
 /** Of one download, as far as it is. */
 export interface Failures {
@@ -119,11 +120,12 @@ export class Fetcher {
   }
 
   #join(store: Store, wanted: Wanted) {
-    const key = JSON.stringify([wanted.scope.id, wanted.root, wanted.force]);
-    return this.#downloads.join(key, left => {
+    const { scope, root, isGrowing, force } = wanted;
+    const edition = isGrowing ? randomUUID() : root.version;
+    return this.#downloads.join(JSON.stringify([scope.id, root.root, edition, force]), left => {
       const failures: Failures = { last: null };
       const arriving = new ArrivingVersion(store.layout, this.#options.clock, failures);
-      const done = this.#download(store, wanted, { failures, arriving }, left);
+      const done = this.#download(store, { ...wanted, edition }, { failures, arriving }, left);
       done.then(
         obtained => arriving.arrived(obtained),
         (error: unknown) => arriving.failed(error),
@@ -132,8 +134,9 @@ export class Fetcher {
     });
   }
 
-  async #download(store: Store, wanted: Wanted, told: Told, left: AbortSignal): Promise<Obtained> {
-    const found = wanted.force ? null : await store.find(wanted.scope, wanted.root);
+  async #download(store: Store, wanted: Edition, told: Told, left: AbortSignal): Promise<Obtained> {
+    const isAnew = wanted.force || wanted.isGrowing;
+    const found = isAnew ? null : await store.find(wanted.scope, wanted.root);
     if (found !== null) return { fetched: found, source: 'cache', phases: {} };
     return await this.#fetch(store, wanted, told, left).catch((error: unknown) => {
       if (error instanceof Vanished) return this.#fetch(store, wanted, told, left);
@@ -143,14 +146,14 @@ export class Fetcher {
 
   async #fetch(
     store: Store,
-    wanted: Wanted,
+    wanted: Edition,
     { failures, arriving }: Told,
     left: AbortSignal,
   ): Promise<Obtained> {
     const intake = await store.intake();
     const limit = new RunLimit(this.#options.clock, [this.#options.stop, left]);
     const timer = new PhaseTimer(this.#options.clock);
-    const { authorization, workspace, origin } = wanted;
+    const { authorization, workspace, origin, edition, force } = wanted;
     const onTryFailed = (error: SidecarError) => {
       failures.last = error;
     };
@@ -160,7 +163,7 @@ export class Fetcher {
     try {
       timer.begin('list');
       const files = await walk(
-        wanted.root.map(root => selectSource(root, this.#options)),
+        wanted.root.root.map(root => selectSource(root, this.#options)),
         call,
       );
       arriving.lists(files, intake);
@@ -177,7 +180,7 @@ export class Fetcher {
         flight: this.#blobs,
         arrivals: this.#arrivals,
       };
-      const own = { intake: within, follower: arriving, scope: wanted.scope.id, force: wanted.force };
+      const own = { intake: within, follower: arriving, scope: wanted.scope.id, edition, force };
       const fetched = await fetchAll(files, { ...shared, ...own }, call);
       timer.begin('publish');
       const manifest = manifestOf(fetched);
@@ -205,42 +208,4 @@ function withinRoom(intake: Intake, room: Reservation): FetchOptions['intake'] {
     partial: (key, fresh) => intake.partial(key, fresh),
     share: blob => intake.share(blob),
   };
-}
-
-/** Ends a fetch that takes too long, or that is not wanted any more. */
-class RunLimit {
-  readonly #controller = new AbortController();
-  readonly #clock: Clock;
-  readonly #startedAt: number;
-  #timer: NodeJS.Timeout;
-  readonly signal: AbortSignal;
-
-  constructor(clock: Clock, stops: readonly AbortSignal[]) {
-    this.#clock = clock;
-    this.#startedAt = clock.monotonic();
-    this.signal = AbortSignal.any([this.#controller.signal, ...stops]);
-    this.#timer = this.#arm(BASE_LIMIT_MS);
-  }
-
-  /** Once the size is known. */
-  extendFor(bytes: number): void {
-    const limit = Math.min(LONGEST_LIMIT_MS, BASE_LIMIT_MS + bytes / SLOWEST_BYTES_PER_MS);
-    clearTimeout(this.#timer);
-    this.#timer = this.#arm(limit);
-  }
-
-  dispose(): void {
-    clearTimeout(this.#timer);
-  }
-
-  #arm(limitMs: number): NodeJS.Timeout {
-    const over = () =>
-      this.#controller.abort(
-        new SidecarError(
-          'artifact_timeout',
-          `The version was not there after ${Math.round(limitMs / 60_000)} min.`,
-        ),
-      );
-    return setTimeout(over, limitMs - (this.#clock.monotonic() - this.#startedAt));
-  }
 }

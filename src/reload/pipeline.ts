@@ -4,7 +4,7 @@ import { toSidecarError } from '../domain/errors.ts';
 import type { EventBus, Fetched, Origin, Phases } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
-import { isSameVersion } from '../domain/version.ts';
+import { type ArtifactRoot, isSameVersion, versionKey } from '../domain/version.ts';
 import type { RegistryCall } from '../registry/client.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Resolution } from '../registry/resolution.ts';
@@ -85,9 +85,9 @@ export class Pipeline {
     const call = this.#call(task, progress);
     const shown = askShown(store, wish);
     const resolution = await this.#resolve(store, wish, call, progress);
-    const { version, fault } = resolution;
+    const { version, fault, isGrowing } = resolution;
     const { published } = store.refs.get(wish.scope, wish.uri);
-    if (!wish.force && published !== null && isSameVersion(published.version, version)) {
+    if (!wish.force && !isGrowing && published !== null && isSameVersion(published.version, version)) {
       const isGiven = await this.#confirm(store, wish, { ...published, version }, order, shown);
       if (isGiven) return { status: 'unchanged', source: 'cache' };
     }
@@ -139,18 +139,19 @@ export class Pipeline {
   async #obtain(
     store: Store,
     { wish, origin, signal, call }: Task & { readonly call: RegistryCall },
-    { version, root }: Resolution,
+    resolution: Resolution,
     order: number,
     progress: RunProgress,
   ): Promise<RunResult> {
     const { registry, fetcher, clock } = this.#options;
+    const { version, root } = resolution;
     const named = root ?? (await registry.locate(version, call));
     progress.needs(fetcher.breakersOf(named));
     const artifacts = await fetcher.withoutEmpty(named, call);
     const wanted = {
       ...wish,
       workspace: wish.caller.workspace,
-      root: artifacts,
+      ...contentOf(resolution, artifacts),
       origin,
       took: (phases: Phases) => progress.took(phases),
       brought: (amount: Fetched) => progress.fetched(amount),
@@ -161,7 +162,15 @@ export class Pipeline {
       progress.took(phases);
       const { snapshot, manifest } = fetched;
       const { digest, bytes, files } = manifest;
-      const published = { version, snapshot, digest, files: files.length, bytes, root: artifacts };
+      const published = {
+        version,
+        snapshot,
+        digest,
+        files: files.length,
+        bytes,
+        root: artifacts,
+        fetchedFor: wanted.root.version,
+      };
       await store.refs.publish(wish.scope, wish.uri, published, order, clock.now());
       return { status: 'loaded', source } as const;
     };
@@ -200,6 +209,13 @@ export class Pipeline {
       onAnswered: () => watch.answered(clock.monotonic() - askedAt),
     };
   }
+}
+
+/** As what the artifacts are fetched: a run that shows nothing but the model that it logged shows that model. */
+function contentOf({ version, isGrowing, logged }: Resolution, root: ArtifactRoot) {
+  const isLogged = logged?.fault === null && root.length === 1 && root[0] === logged.version.source;
+  const shown = isLogged ? { version: logged.version, isGrowing: false } : { version, isGrowing };
+  return { root: { root, version: versionKey(shown.version) }, isGrowing: shown.isGrowing };
 }
 
 /** Whether readers see what is published; the disk is asked while MLflow is. */

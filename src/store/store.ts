@@ -5,7 +5,7 @@ import type { SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
-import type { ArtifactRoot } from '../domain/version.ts';
+import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
 import { type TOO_LATE, unlessRunning, within } from '../policy/abort.ts';
 import { DiskWatch } from '../policy/disk-watch.ts';
 import { type Access, accessTo, hanging, makeLayout, sweepLitter, unusable } from './access.ts';
@@ -140,10 +140,10 @@ export class Store {
     }
   }
 
-  /** What was fetched of an artifact root, if its snapshot is still there. */
-  async find(scope: Scope, root: ArtifactRoot): Promise<FetchedRoot | null> {
+  /** What was fetched of an artifact root for a version, if its snapshot is still there. */
+  async find(scope: Scope, wanted: VersionRoot): Promise<FetchedRoot | null> {
     if (this.disk.isHanging) throw this.hangs();
-    const found = await this.#looks(() => this.#manifests.find(scope, root));
+    const found = await this.#looks(() => this.#manifests.find(scope, wanted, () => this.refs.all(scope)));
     if (found === null || this.refs.withdrawn.has(found.snapshot)) return null;
     // First noted, then looked at: whoever collects looks at the note before it removes anything.
     await this.usage.found(found.snapshot);
@@ -190,11 +190,11 @@ export class Store {
   }
 
   /** Makes a snapshot of files of which every one has been taken in; durable when it resolves. */
-  async commit(scope: Scope, root: ArtifactRoot, manifest: Manifest, intake: Intake): Promise<FetchedRoot> {
+  async commit(scope: Scope, wanted: VersionRoot, manifest: Manifest, intake: Intake): Promise<FetchedRoot> {
     return await this.#commits(async () => {
       await intake.commit(manifest.files);
-      const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, root, manifest) };
-      await this.#manifests.save(scope, root, fetched);
+      const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, wanted, manifest) };
+      await this.#manifests.save(scope, wanted, fetched);
       // By this process' clock: that of the disk may be another.
       await this.usage.found(fetched.snapshot);
       this.#reservations.added(manifest.bytes);

@@ -102,6 +102,7 @@ export function fetchOptions(change: Partial<FetchOptions> = {}): FetchOptions {
     arrivals: new Arrivals(),
     follower: { came: () => undefined, grows: () => undefined, whole: () => undefined },
     scope: 'own',
+    edition: '1',
     force: false,
     ...change,
   };

@@ -22,6 +22,8 @@ interface Sizes {
   readonly swaps: number;
   /** Versions that are loaded once each, by number, under a quota of three and a half of them. */
   readonly numbered: { readonly versions: number; readonly bytes: number };
+  /** Of logging, registering, reloading and loading, on each MLflow. */
+  readonly interleavings: number;
 }
 
 const SHORT: Sizes = {
@@ -36,6 +38,7 @@ const SHORT: Sizes = {
   readers: 20,
   swaps: 120,
   numbered: { versions: 12, bytes: 1024 * 1024 },
+  interleavings: 4,
 };
 const LONG: Sizes = {
   random: { kills: 200, lanes: 2, shape: { files: 100, bytes: 10 * 1024 } },
@@ -49,6 +52,7 @@ const LONG: Sizes = {
   readers: 100,
   swaps: 2_000,
   numbered: { versions: 200, bytes: 10 * 1024 * 1024 },
+  interleavings: 200,
 };
 
 /** All runs together end within a quarter of an hour on two cores. */
@@ -64,6 +68,7 @@ const MIXED: Sizes = {
   publishes: 1_000,
   swaps: 400,
   numbered: { versions: 40, bytes: 10 * 1024 * 1024 },
+  interleavings: 40,
 };
 
 function sizes(): Sizes {

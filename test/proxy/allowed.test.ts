@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { Allowed } from '../../src/proxy/allowed.ts';
 import { Interests } from '../../src/proxy/interests.ts';
-import { fetched, OWN, openStore } from '../store/support.ts';
+import { fetched, OWN, ofVersion, openStore } from '../store/support.ts';
 import { read } from './support.ts';
 
 const CHAMPION = read('registered-models/alias', { name: 'churn', alias: 'champion' });
@@ -54,8 +54,10 @@ test('what is published under a URI that is allowed may be had, also after a res
     ...(await fetched(store, '4')),
     root: ['mlflow-artifacts:/0/models/m-4/artifacts'] as const,
   };
-  const root: [string] = [...published.root];
-  await store.refs.publish(OWN, parseModelUri('models:/churn/Production'), { ...published, root }, 1, 1);
+  const [source] = published.root;
+  const root = ofVersion([source]);
+  const uri = parseModelUri('models:/churn/Production');
+  await store.refs.publish(OWN, uri, { ...published, root: [source] }, 1, 1);
   const allowed = new Allowed(['models:/churn/Production'], new Interests());
   expect(() => allowed.assertRead(VERSION_4, OWN, store.refs)).not.toThrow();
   expect(() => allowed.assertRoot(root, OWN, store.refs)).not.toThrow();
@@ -66,7 +68,12 @@ test('what is published under a URI that is allowed may be had, also after a res
 
 test('an artifact of a run that is over may be had where the run’s model may', () => {
   const interests = new Interests();
-  interests.ranInto(OWN, 'abc', 'mlflow-artifacts:/0/abc/artifacts');
+  interests.ran(OWN, {
+    runId: 'abc',
+    root: 'mlflow-artifacts:/0/abc/artifacts',
+    startedMs: 1,
+    endedMs: 2,
+  });
   const allowed = new Allowed(['runs:/abc/model'], interests);
   expect(() => allowed.assertPath('0/abc/artifacts/model/data/x.bin', OWN)).not.toThrow();
   expect(() => allowed.assertPath('0/abc/artifacts/secret/x.bin', OWN)).toThrow(/not allowed/);

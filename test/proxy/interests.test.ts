@@ -1,17 +1,23 @@
 import { expect, test } from 'vitest';
 import { formatModelUri, parseModelUri } from '../../src/domain/model-uri.ts';
-import type { ArtifactRoot } from '../../src/domain/version.ts';
+import type { VersionRoot } from '../../src/domain/version.ts';
 import { Interests } from '../../src/proxy/interests.ts';
 import { learn } from '../../src/proxy/learn.ts';
-import { OWN } from '../store/support.ts';
+import { OWN, ofVersion } from '../store/support.ts';
 import { read } from './support.ts';
 
-const ONE: ArtifactRoot = ['mlflow-artifacts:/0/models/m-1/artifacts'];
-const TWO: ArtifactRoot = ['mlflow-artifacts:/0/models/m-2/artifacts'];
+const ONE = ofVersion(['mlflow-artifacts:/0/models/m-1/artifacts']);
+const TWO = ofVersion(['mlflow-artifacts:/0/models/m-2/artifacts']);
 const ALIAS = parseModelUri('models:/churn@champion');
 
-function urisAt(interests: Interests, root: ArtifactRoot): readonly string[] {
+function urisAt(interests: Interests, root: VersionRoot): readonly string[] {
   return interests.urisAt(OWN, root).map(formatModelUri).toSorted();
+}
+
+/** By MLflow's own address of ONE's root. */
+function urisShown(interests: Interests): readonly string[] | null {
+  const version = interests.shownAt(OWN, ONE.root);
+  return version === null ? null : urisAt(interests, { root: ONE.root, version });
 }
 
 test('a root is what a version is loaded from, under its number and under what means it', () => {
@@ -36,9 +42,9 @@ test('an alias that moved on means only what it means now', () => {
 
 test('what is asked for is remembered up to a bound', () => {
   const interests = new Interests();
-  for (let n = 0; n < 1_500; n++) interests.holds(OWN, [`mlflow-artifacts:/0/${n}`], ALIAS);
-  expect(interests.has(OWN, ['mlflow-artifacts:/0/0'])).toBe(false);
-  expect(interests.has(OWN, ['mlflow-artifacts:/0/1499'])).toBe(true);
+  for (let n = 0; n < 1_500; n++) interests.holds(OWN, ofVersion([`mlflow-artifacts:/0/${n}`]), ALIAS);
+  expect(interests.has(OWN, ofVersion(['mlflow-artifacts:/0/0']))).toBe(false);
+  expect(interests.has(OWN, ofVersion(['mlflow-artifacts:/0/1499']))).toBe(true);
 });
 
 function taught(route: string, fields: object, body: unknown, method = 'GET'): Interests {
@@ -64,10 +70,10 @@ test('the stage that was asked for means its version, and without one the highes
 });
 
 test('a logged model that is ready, and a run that is over, hold what does not change', () => {
-  const info = { model_id: 'm-1', artifact_uri: ONE[0], status: 'LOGGED_MODEL_READY' };
-  expect(urisAt(taught('logged-models/m-1', {}, { model: { info } }), ONE)).toEqual(['models:/m-1']);
+  const info = { model_id: 'm-1', artifact_uri: ONE.root[0], status: 'LOGGED_MODEL_READY' };
+  expect(urisShown(taught('logged-models/m-1', {}, { model: { info } }))).toEqual(['models:/m-1']);
   const pending = { model: { info: { ...info, status: 'LOGGED_MODEL_PENDING' } } };
-  expect(taught('logged-models/m-1', {}, pending).has(OWN, ONE)).toBe(false);
+  expect(urisShown(taught('logged-models/m-1', {}, pending))).toBeNull();
   const run = { run_id: 'abc', experiment_id: '0', artifact_uri: 'mlflow-artifacts:/0/abc/artifacts' };
   const over = taught('runs/get', { run_id: 'abc' }, { run: { info: { ...run, status: 'FINISHED' } } });
   expect(over.runUriOf(OWN, 'mlflow-artifacts:/0/abc/artifacts/sub/model')).toEqual({
@@ -96,13 +102,13 @@ test('a logged model of a run that a client asked for is what that run logged un
     model_id: 'm-1',
     name: 'model',
     source_run_id: 'abc',
-    artifact_uri: ONE[0],
+    artifact_uri: ONE.root[0],
     status: 'READY',
   };
   teach('logged-models/m-1', { model: { info } });
-  expect(urisAt(interests, ONE)).toEqual(['models:/m-1']);
+  expect(urisShown(interests)).toEqual(['models:/m-1']);
   const run = { run_id: 'abc', experiment_id: '0', artifact_uri: 'mlflow-artifacts:/0/abc/artifacts' };
   teach('runs/get', { run: { info: { ...run, status: 'FINISHED' } } });
   teach('logged-models/m-1', { model: { info } });
-  expect(urisAt(interests, ONE)).toEqual(['models:/m-1', 'runs:/abc/model']);
+  expect(urisShown(interests)).toEqual(['models:/m-1', 'runs:/abc/model']);
 });

@@ -51,6 +51,8 @@ describe('every form names its version', () => {
         source: `mlflow-artifacts:/${root}`,
       },
       root: [`mlflow-artifacts:/${root}`],
+      isGrowing: false,
+      logged: null,
       fault: null,
     });
   });

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { type Answer, call } from '../upstream/support.ts';
 import { asking, logged, mlflowWith, scripted } from './support.ts';
@@ -8,6 +8,8 @@ const INFO = {
   experiment_id: '7',
   artifact_uri: 'mlflow-artifacts:/7/run-3/artifacts',
   start_time: '1731358590000',
+  end_time: '1731358599000',
+  status: 'FINISHED',
 };
 
 async function resolve(pages: readonly Answer[], uri = 'runs:/run-3/model') {
@@ -32,7 +34,7 @@ const MODEL_ROOT = 'mlflow-artifacts:/0/models/m-0123/artifacts';
 
 test('a run’s artifacts are overlaid by the model of that name that it logged', async () => {
   const { resolution, searches } = await resolve([page([logged()])]);
-  expect(await resolution).toEqual({
+  expect(await resolution).toMatchObject({
     version: {
       name: null,
       version: null,
@@ -41,9 +43,12 @@ test('a run’s artifacts are overlaid by the model of that name that it logged'
       runId: 'run-3',
       modelId: 'm-0123',
       createdMs: 1_731_358_595_123,
+      endedMs: 1_731_358_599_000,
       source: RUN_ROOT,
     },
     root: [RUN_ROOT, MODEL_ROOT],
+    isGrowing: false,
+    logged: { version: { modelId: 'm-0123' }, root: [MODEL_ROOT] },
     fault: null,
   });
   expect(searches()).toMatchObject([{ experiment_ids: ['7'], filter: "name = 'model'" }]);
@@ -54,16 +59,19 @@ test('a path below the model is the same path below both', async () => {
   expect((await resolution).root).toEqual([`${RUN_ROOT}/data/x`, `${MODEL_ROOT}/data/x`]);
 });
 
-describe('a model of another', () => {
-  test.each([
-    ['run', { source_run_id: 'run-4' }],
-    ['name', { name: 'model2' }],
-  ])('%s does not count', async (_, change) => {
-    const { resolution } = await resolve([page([logged(change)])]);
-    expect(await resolution).toMatchObject({
-      root: [RUN_ROOT],
-      version: { modelId: null, createdMs: 1_731_358_590_000 },
-    });
+test('a model of another run does not count', async () => {
+  const { resolution } = await resolve([page([logged({ source_run_id: 'run-4' })])]);
+  expect(await resolution).toMatchObject({
+    root: [RUN_ROOT],
+    version: { modelId: null, createdMs: 1_731_358_590_000 },
+  });
+});
+
+test('a model of a name that was not asked for is another question’s answer', async () => {
+  const { resolution } = await resolve([page([logged({ name: 'model2' })])]);
+  await expect(resolution).rejects.toMatchObject({
+    code: 'mlflow_error',
+    message: expect.stringMatching(/"model".*"model2"/),
   });
 });
 

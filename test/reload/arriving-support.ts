@@ -8,7 +8,7 @@ import type { Arriving } from '../../src/reload/arriving.ts';
 import type { ArrivingFile } from '../../src/reload/arriving-file.ts';
 import { Fetcher, type Wanted } from '../../src/reload/fetcher.ts';
 import type { Store } from '../../src/store/store.ts';
-import { OWN, openStore } from '../store/support.ts';
+import { OWN, ofVersion, openStore } from '../store/support.ts';
 import { clientFor, listen } from '../upstream/support.ts';
 
 export const MIB = 1024 * 1024;
@@ -143,7 +143,8 @@ export function wanted(change: Partial<Wanted> = {}): Wanted {
   const caller = { requestId: 'r-1', airflow: {}, authorization: null };
   return {
     scope: OWN,
-    root: ROOT,
+    root: ofVersion(ROOT),
+    isGrowing: false,
     authorization: null,
     force: false,
     origin: { runId: 'r-1', modelUri: 'models:/churn/1', caller },

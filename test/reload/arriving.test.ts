@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
 import { Vanished } from '../../src/store/disk/vanished.ts';
-import { filesBelow, litter, OWN } from '../store/support.ts';
+import { filesBelow, litter, OWN, ofVersion } from '../store/support.ts';
 import { bytesOf, MIB, Reader, ROOT, STAYS, setUp, sha256, wanted } from './arriving-support.ts';
 import { ManualClock } from './support.ts';
 
@@ -225,7 +225,7 @@ describe('a download', () => {
     server.files.set('n/more', SMALL);
     const first = arrive();
     await new Reader(first.file('large.bin')).upTo(MIB);
-    const second = arrive({ root: [...ROOT, 'mlflow-artifacts:/n'] });
+    const second = arrive({ root: ofVersion([...ROOT, 'mlflow-artifacts:/n']) });
     const reader = new Reader(second.file('large.bin'));
     await reader.upTo(after - MIB);
     const before = second.lastProgressAt;

@@ -9,6 +9,7 @@ import { formatModelUri, type ModelUri, parseModelUri } from '../../src/domain/m
 import { scopeOf } from '../../src/domain/scope.ts';
 import { msToNextPass, Scrubber } from '../../src/reload/scrubber.ts';
 import { Cache } from '../../src/store/cache.ts';
+import { ofVersion } from '../store/support.ts';
 import { atMost } from '../support/limits.ts';
 import { ManualClock, VERSION } from './support.ts';
 
@@ -49,7 +50,7 @@ async function filled() {
   const intake = await store.intake();
   const blob = await intake.take(bodyOf('the model'), null);
   const manifest = manifestOf([{ path: 'MLmodel', ...blob }]);
-  const { snapshot } = await store.commit(OWN, [VERSION.source], manifest, intake);
+  const { snapshot } = await store.commit(OWN, ofVersion([VERSION.source]), manifest, intake);
   await intake.close();
   const published = { version: VERSION, snapshot, digest: manifest.digest, files: 1, bytes: 9 };
   for (const scope of [OWN, CALLERS]) await store.refs.publish(scope, URI, published, 1, Date.now());

@@ -35,7 +35,13 @@ export const VERSION: ModelVersion = {
   source: 'models:/m-2',
 };
 
-export const RESOLUTION: Resolution = { version: VERSION, root: null, fault: null };
+export const RESOLUTION: Resolution = {
+  version: VERSION,
+  root: null,
+  isGrowing: false,
+  logged: null,
+  fault: null,
+};
 
 /** A run that a test leads by the hand. */
 export class LedRun {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { bodyOf, commitAll, filesBelow, litter, OWN, openStore, takeAll } from './support.ts';
+import { bodyOf, commitAll, filesBelow, litter, OWN, ofVersion, openStore, takeAll } from './support.ts';
 
 const ROOT_A = ['a'] as const;
 const ROOT_B = ['b'] as const;
@@ -122,7 +122,7 @@ test('versions that share a file and are committed at the same moment are all wh
     );
     const committing = manifests.map(async (manifest, at) => {
       const intake = intakes[at] ?? (await store.intake());
-      const { snapshot } = await store.commit(OWN, [`${round}/${at}`], manifest, intake);
+      const { snapshot } = await store.commit(OWN, ofVersion([`${round}/${at}`]), manifest, intake);
       return await readFile(join(store.layout.snapshot(snapshot), 'MLmodel'), 'utf8');
     });
     const settled = await Promise.allSettled(committing);

@@ -17,7 +17,17 @@ import {
   snapshotsIn,
   URI,
 } from './collect-support.ts';
-import { bodyOf, commitAll, fetched, filesBelow, litter, OWN, takeAll, versionOf } from './support.ts';
+import {
+  bodyOf,
+  commitAll,
+  fetched,
+  filesBelow,
+  litter,
+  OWN,
+  ofVersion,
+  takeAll,
+  versionOf,
+} from './support.ts';
 
 const KIB = 1_024;
 const OTHER = scopeOf('http://another:5000', null, null);
@@ -67,7 +77,7 @@ test('a version that goes back to being published is found and not fetched, as l
   await load(opened, 2);
   opened.clock.advance(48 * HOUR_MS);
   await expect(load(opened, 3)).rejects.toThrow('no room');
-  expect((await opened.store.find(OWN, [versionOf('1').source]))?.snapshot).toBe(first);
+  expect((await opened.store.find(OWN, ofVersion([versionOf('1').source])))?.snapshot).toBe(first);
 });
 
 test('what was superseded over a day ago goes at 80 %, though there is room', async () => {
@@ -89,7 +99,7 @@ describe('kept is', () => {
     await load(opened, 3);
     await load(opened, 4);
     opened.clock.advance(MINUTE_MS);
-    await opened.store.find(OWN, [versionOf('1').source]);
+    await opened.store.find(OWN, ofVersion([versionOf('1').source]));
     await load(opened, 5);
     const left = await snapshotsIn(opened.dir);
     expect(left).toContain(first);
@@ -135,7 +145,7 @@ describe('kept is', () => {
     expect(await readFile(join(opened.dir, 'v1/models/churn/Production/MLmodel'), 'utf8')).toMatch(
       /^version: 1\n/,
     );
-    expect((await opened.store.find(OWN, [versionOf('1').source]))?.snapshot).toBe(first);
+    expect((await opened.store.find(OWN, ofVersion([versionOf('1').source])))?.snapshot).toBe(first);
     expect(await litter(opened.dir)).toEqual([]);
   });
 
@@ -149,7 +159,12 @@ describe('kept is', () => {
     opened.clock.advance(48 * HOUR_MS);
     await opened.store.collector.collect({ ...NO_DEMAND, neededBytes: SIZE });
     expect(await snapshotsIn(opened.dir)).toHaveLength(2);
-    const { snapshot } = await opened.store.commit(OWN, ['mlflow-artifacts:/another'], manifest, intake);
+    const { snapshot } = await opened.store.commit(
+      OWN,
+      ofVersion(['mlflow-artifacts:/another']),
+      manifest,
+      intake,
+    );
     await intake.close();
     const path = join(opened.store.layout.snapshot(snapshot), 'MLmodel');
     expect(await readFile(path, 'utf8')).toBe(shared.MLmodel);
@@ -179,7 +194,7 @@ test('contents, snapshots and records that nobody has any more go once they are 
   await intake.commit([await intake.take(bodyOf('nobody has it'), null)]);
   await intake.close();
   const lost = await commitAll(opened.store, { MLmodel: 'lost' }, ['mlflow-artifacts:/lost']);
-  await rm(opened.store.layout.manifest(OWN, ['mlflow-artifacts:/lost']));
+  await rm(opened.store.layout.manifest(OWN, ofVersion(['mlflow-artifacts:/lost'])));
   await writeFile(join(opened.store.layout.manifests, 'damaged.json'), '{');
   await opened.store.collector.collect(NO_DEMAND);
   expect(await snapshotsIn(opened.dir)).toEqual([current, lost.snapshot].toSorted());

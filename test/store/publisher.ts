@@ -39,7 +39,12 @@ async function publish(store: Store, version: number): Promise<void> {
   }));
   const manifest = manifestOf(await Promise.all(taken));
   const source = `mlflow-artifacts:/0/models/m-${version}/artifacts`;
-  const { snapshot } = await store.commit(OWN, [source], manifest, intake);
+  const { snapshot } = await store.commit(
+    OWN,
+    { root: [source], version: String(version) },
+    manifest,
+    intake,
+  );
   await intake.close();
   const named = {
     name: 'churn',

@@ -7,7 +7,7 @@ import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import { Cache } from '../../src/store/cache.ts';
 import { fileIn, flip, scrub } from './damage.ts';
-import { fetched, OWN, openStore, reopen, temporaryDirectory } from './support.ts';
+import { fetched, OWN, ofVersion, openStore, reopen, temporaryDirectory } from './support.ts';
 
 const URI = parseModelUri('models:/churn/Production');
 const LINK = 'v1/models/churn/Production';
@@ -117,7 +117,7 @@ test('what is damaged in a cache that can only be read is not given, nor when it
   const { damaged } = await scrub(store);
   expect(damaged).toBe(1);
   expect(store.refs.get(OWN, URI)).toMatchObject({ published: null, confirmedAt: null });
-  expect(await store.find(OWN, [before.snapshot.version.source])).toBeNull();
+  expect(await store.find(OWN, ofVersion([before.snapshot.version.source]))).toBeNull();
   expect(await store.hasSnapshot(before.snapshot.snapshot)).toBe(true);
   await rm(tmp);
   await cache.open();

@@ -15,7 +15,7 @@ import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { type Scope, scopeOf } from '../../src/domain/scope.ts';
 import type { Published } from '../../src/store/records/ref-record.ts';
-import { fetched, filesBelow, type Opened, OWN, openStore, reopen } from './support.ts';
+import { fetched, filesBelow, type Opened, OWN, ofVersion, openStore, reopen } from './support.ts';
 
 const URI = parseModelUri('models:/churn/Production');
 const LINK = 'v1/models/churn/Production';
@@ -95,7 +95,7 @@ describe('a record that is damaged is thrown away with its link', () => {
     expect(recovered(after)).toMatchObject({ refs: 0, dropped: ['refs/churn/Production.json'] });
     expect(await filesBelow(join(opened.dir, 'v1/models'))).toEqual([]);
     expect(await filesBelow(join(opened.dir, 'v1/refs'))).toEqual([]);
-    expect(await after.store.find(OWN, [opened.published.version.source])).not.toBeNull();
+    expect(await after.store.find(OWN, ofVersion([opened.published.version.source]))).not.toBeNull();
   });
 });
 

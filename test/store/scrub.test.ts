@@ -7,7 +7,7 @@ import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import type { Published } from '../../src/store/records/ref-record.ts';
 import { fileIn, flip, OF_CONTENT, OF_NAME, scrub, unshare } from './damage.ts';
-import { commitAll, fetched, filesBelow, type Opened, OWN, openStore, reopen } from './support.ts';
+import { commitAll, fetched, filesBelow, type Opened, OWN, ofVersion, openStore, reopen } from './support.ts';
 
 const URI = parseModelUri('models:/churn/Production');
 const LINK = 'v1/models/churn/Production';
@@ -29,7 +29,7 @@ async function withOneVersion(): Promise<Filled> {
 async function expectGone({ dir, store, published }: Filled): Promise<void> {
   expect(store.refs.get(OWN, URI)).toMatchObject(NOTHING);
   expect(await store.hasSnapshot(published.snapshot)).toBe(false);
-  expect(await store.find(OWN, [published.version.source])).toBeNull();
+  expect(await store.find(OWN, ofVersion([published.version.source]))).toBeNull();
   expect(await filesBelow(join(dir, 'v1/models'))).toEqual([]);
   expect(await filesBelow(store.layout.manifests)).toEqual([]);
   expect(JSON.parse(await readFile(join(dir, RECORD), 'utf8'))).toMatchObject({
@@ -95,7 +95,7 @@ describe('damage in a snapshot alone: it is made anew from its blobs, without ML
     expect(await readdir(store.layout.quarantine)).toEqual([published.snapshot]);
     expect(await filesBelow(join(dir, LINK))).toEqual(['MLmodel', 'data/model.pkl']);
     expect(await readFile(join(dir, LINK, 'MLmodel'), 'utf8')).toBe('version: 1\n');
-    expect(await store.find(OWN, [published.version.source])).not.toBeNull();
+    expect(await store.find(OWN, ofVersion([published.version.source]))).not.toBeNull();
     expect(await scrub(store)).toMatchObject({ damaged: 0 });
     expect((await reopen(opened)).store.refs.get(OWN, URI)).toEqual(before);
   }
@@ -199,7 +199,7 @@ test('a version whose record was replaced, but which a ref still gives, is check
   expect(harms).toMatchObject([{ snapshots: [published.snapshot], modelUris: ['models:/churn/Production'] }]);
   expect(harms[0]?.damages[0]?.found).toMatch(/^has the digest sha256:\w+ instead of sha256:/);
   expect(store.refs.get(OWN, URI)).toMatchObject(NOTHING);
-  expect(await store.find(OWN, root)).not.toBeNull();
+  expect(await store.find(OWN, ofVersion(root))).not.toBeNull();
 });
 
 test('a snapshot that is collected meanwhile is no damage', async () => {

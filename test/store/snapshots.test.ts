@@ -20,6 +20,7 @@ import {
   filesBelow,
   litter,
   OWN,
+  ofVersion,
   openStore,
   ROOT,
   reopen,
@@ -114,7 +115,7 @@ describe('a snapshot that was damaged is not given again and not touched, since 
     const expected = Object.entries(FILES).toSorted(([a], [b]) => (a < b ? -1 : 1));
     expect(await contentsOf(store.layout.snapshot(again.snapshot))).toEqual(expected);
     expect(await contentsOf(base)).toEqual(before);
-    expect((await store.find(OWN, ROOT))?.snapshot).toBe(again.snapshot);
+    expect((await store.find(OWN, ofVersion(ROOT)))?.snapshot).toBe(again.snapshot);
   });
 });
 
@@ -130,9 +131,9 @@ test('a commit of which a blob is gone makes nothing visible', async () => {
   const { store, dir } = await openStore();
   const { manifest, snapshot } = await commitAll(store, FILES, OTHER_ROOT);
   await rm(store.layout.blob(manifest.files[0]?.sha256 ?? ''));
-  await expect(store.commit(OWN, ROOT, manifest, await store.intake())).rejects.toThrow(Vanished);
+  await expect(store.commit(OWN, ofVersion(ROOT), manifest, await store.intake())).rejects.toThrow(Vanished);
   expect(await readdir(join(dir, 'v1/snapshots'))).toEqual([snapshot]);
-  expect(await store.find(OWN, ROOT)).toBeNull();
+  expect(await store.find(OWN, ofVersion(ROOT))).toBeNull();
   expect(await litter(dir)).toEqual([]);
 });
 
@@ -154,24 +155,24 @@ describe('what an artifact root holds', () => {
   test('is found again, also after a restart', async () => {
     const opened = await openStore();
     const fetched = await commitAll(opened.store, FILES);
-    expect(await opened.store.find(OWN, ROOT)).toEqual(fetched);
+    expect(await opened.store.find(OWN, ofVersion(ROOT))).toEqual(fetched);
     const { store } = await reopen(opened);
-    expect(await store.find(OWN, ROOT)).toEqual(fetched);
+    expect(await store.find(OWN, ofVersion(ROOT))).toEqual(fetched);
   });
 
   test('is not found by another root, layering or credential', async () => {
     const { store } = await openStore();
     await commitAll(store, FILES);
-    expect(await store.find(OWN, OTHER_ROOT)).toBeNull();
-    expect(await store.find(OWN, [...ROOT, ...OTHER_ROOT])).toBeNull();
-    expect(await store.find(scopeOf('http://mlflow:5000', null, 'Bearer x'), ROOT)).toBeNull();
+    expect(await store.find(OWN, ofVersion(OTHER_ROOT))).toBeNull();
+    expect(await store.find(OWN, ofVersion([...ROOT, ...OTHER_ROOT]))).toBeNull();
+    expect(await store.find(scopeOf('http://mlflow:5000', null, 'Bearer x'), ofVersion(ROOT))).toBeNull();
   });
 
   test('is not found once its snapshot is gone', async () => {
     const { store } = await openStore();
     const { snapshot } = await commitAll(store, FILES);
     await rm(store.layout.snapshot(snapshot), { recursive: true });
-    expect(await store.find(OWN, ROOT)).toBeNull();
+    expect(await store.find(OWN, ofVersion(ROOT))).toBeNull();
   });
 
   test.each(['', '{', '{"format":1}', '{"format":2}', 'null', '[]'])(
@@ -181,7 +182,7 @@ describe('what an artifact root holds', () => {
       await commitAll(store, FILES);
       const [record = ''] = await filesBelow(join(dir, 'v1/state/manifests'));
       await writeFile(join(dir, 'v1/state/manifests', record), text);
-      expect(await store.find(OWN, ROOT)).toBeNull();
+      expect(await store.find(OWN, ofVersion(ROOT))).toBeNull();
       expect(await filesBelow(join(dir, 'v1/state/manifests'))).toEqual([]);
     },
   );
@@ -193,7 +194,7 @@ describe('what an artifact root holds', () => {
     const path = join(dir, 'v1/state/manifests', record);
     const stored: unknown = JSON.parse(await readFile(path, 'utf8'));
     await writeFile(path, JSON.stringify({ ...Object(stored), snapshot: '../blobs' }));
-    expect(await store.find(OWN, ROOT)).toBeNull();
+    expect(await store.find(OWN, ofVersion(ROOT))).toBeNull();
   });
 });
 

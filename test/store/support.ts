@@ -6,7 +6,7 @@ import { systemClock } from '../../src/domain/clock.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { type Manifest, manifestOf } from '../../src/domain/manifest.ts';
 import { type Scope, scopeOf } from '../../src/domain/scope.ts';
-import type { ArtifactRoot, ModelVersion } from '../../src/domain/version.ts';
+import type { ArtifactRoot, ModelVersion, VersionRoot } from '../../src/domain/version.ts';
 import type { Intake } from '../../src/store/intake/intake.ts';
 import type { FetchedRoot } from '../../src/store/records/manifests.ts';
 import type { Published } from '../../src/store/records/ref-record.ts';
@@ -58,6 +58,11 @@ export async function takeAll(intake: Intake, files: Readonly<Record<string, str
   return manifestOf(await Promise.all(taken));
 }
 
+/** As some version has it. */
+export function ofVersion(root: ArtifactRoot): VersionRoot {
+  return { root, version: 'a'.repeat(32) };
+}
+
 /** Takes the files in and makes a snapshot of them. */
 export async function commitAll(
   store: Store,
@@ -67,7 +72,7 @@ export async function commitAll(
 ): Promise<FetchedRoot> {
   const intake = await store.intake();
   try {
-    return await store.commit(scope, root, await takeAll(intake, files), intake);
+    return await store.commit(scope, ofVersion(root), await takeAll(intake, files), intake);
   } finally {
     await intake.close();
   }

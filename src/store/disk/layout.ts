@@ -4,7 +4,7 @@
  *   snapshots/<id>/…             one version as MLflow laid it out, hard links to blobs; complete from when it is visible
  *   models/<name>/<ref>          relative symlink to a snapshot, switched by one rename
  *   refs/<name>/<ref>.json       the ref's record
- *   state/manifests/<key>.json   what an artifact root holds, once it has been fetched whole
+ *   state/manifests/<root>-<version>.json  what an artifact root held for one version, once that was fetched whole
  *   state/used/<id>              its time says when the snapshot was last found, or superseded
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
  *   state/jobs/<id>.json         asynchronous reloads, for a day after their end
@@ -18,7 +18,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { RefKey } from '../../domain/model-uri.ts';
 import type { Scope } from '../../domain/scope.ts';
-import type { ArtifactRoot } from '../../domain/version.ts';
+import type { ArtifactRoot, VersionRoot } from '../../domain/version.ts';
 import { encodeName } from './names.ts';
 
 export class Layout {
@@ -82,10 +82,23 @@ export class Layout {
     return join(this.records(scope), encodeName(key.name), `${encodeName(key.ref)}.json`);
   }
 
-  manifest(scope: Scope, root: ArtifactRoot): string {
-    const key = createHash('sha256')
+  manifest(scope: Scope, { root, version }: VersionRoot): string {
+    return join(this.manifests, `${this.#rootKey(scope, root)}-${version}.json`);
+  }
+
+  /** Where what was fetched of a root used to be kept, for whichever version that was. */
+  olderManifest(scope: Scope, root: ArtifactRoot): string {
+    return join(this.manifests, `${this.#rootKey(scope, root)}.json`);
+  }
+
+  /** Whether a name in `manifests` is of this root, for whichever version. */
+  isManifestOf(name: string, scope: Scope, root: ArtifactRoot): boolean {
+    return name.startsWith(this.#rootKey(scope, root));
+  }
+
+  #rootKey(scope: Scope, root: ArtifactRoot): string {
+    return createHash('sha256')
       .update(JSON.stringify([scope.id, root]))
       .digest('hex');
-    return join(this.manifests, `${key}.json`);
   }
 }

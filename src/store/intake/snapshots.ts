@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { errnoOf } from '../../domain/errors.ts';
 import type { Manifest, ManifestFile } from '../../domain/manifest.ts';
 import type { Scope } from '../../domain/scope.ts';
-import type { ArtifactRoot } from '../../domain/version.ts';
+import type { VersionRoot } from '../../domain/version.ts';
 import { forEach } from '../disk/bulk.ts';
 import { ifAbsent, isGone, isMissing, makeDirectory, sync, temporaryName } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
@@ -36,8 +36,8 @@ export class Snapshots {
   }
 
   /** Lays out the manifest's files, of which every blob is there; returns the snapshot's id. */
-  async commit(scope: Scope, root: ArtifactRoot, manifest: Manifest): Promise<string> {
-    const id = idOf(scope, root, manifest);
+  async commit(scope: Scope, wanted: VersionRoot, manifest: Manifest): Promise<string> {
+    const id = idOf(scope, wanted, manifest);
     if (await isMissing(this.#layout.snapshot(id))) return await this.#build(id, manifest);
     // It may have been damaged since; it is never changed in place, because somebody may be reading it.
     if (await this.#isWhole(id, manifest)) return id;
@@ -111,7 +111,7 @@ function unlessThere(error: unknown): false {
   return false;
 }
 
-function idOf(scope: Scope, root: ArtifactRoot, manifest: Manifest): string {
-  const identity = JSON.stringify([scope.id, root, manifest.digest]);
+function idOf(scope: Scope, { root, version }: VersionRoot, manifest: Manifest): string {
+  const identity = JSON.stringify([scope.id, root, version, manifest.digest]);
   return createHash('sha256').update(identity).digest('hex').slice(0, 32);
 }

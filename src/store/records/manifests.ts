@@ -1,11 +1,12 @@
-import { rm, unlink } from 'node:fs/promises';
+import { readdir, rm, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
 import type { Manifest } from '../../domain/manifest.ts';
 import type { Scope } from '../../domain/scope.ts';
-import type { ArtifactRoot } from '../../domain/version.ts';
-import { readIfThere, writeFileDurably } from '../disk/durable.ts';
+import type { ArtifactRoot, VersionRoot } from '../../domain/version.ts';
+import { ifAbsent, readIfThere, writeFileDurably } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
-import { SnapshotId } from './ref-record.ts';
+import { type Ref, rootOf, SnapshotId } from './ref-record.ts';
 
 const FORMAT = 1;
 
@@ -23,7 +24,7 @@ export interface FetchedRoot {
   readonly snapshot: string;
 }
 
-/** What artifact roots hold. Artifacts of a version do not change, so a root need not be fetched twice. */
+/** What artifact roots held, each for one version: that need not be fetched twice. */
 export class Manifests {
   readonly #layout: Layout;
   readonly #tmp: string;
@@ -33,9 +34,25 @@ export class Manifests {
     this.#tmp = tmp;
   }
 
-  /** Null where the root was not fetched yet, or its record is damaged and worth nothing. */
-  async find(scope: Scope, root: ArtifactRoot): Promise<FetchedRoot | null> {
-    const path = this.#layout.manifest(scope, root);
+  /** Null where it was not fetched for that version yet, or its record is damaged and worth nothing. */
+  async find(scope: Scope, wanted: VersionRoot, refs: () => readonly Ref[]): Promise<FetchedRoot | null> {
+    const found = await this.#findAt(this.#layout.manifest(scope, wanted));
+    return found ?? (await this.#findOlder(scope, wanted, refs()));
+  }
+
+  /** An earlier build kept it by its root alone: it is this version's where it was published as that. */
+  async #findOlder(scope: Scope, wanted: VersionRoot, refs: readonly Ref[]): Promise<FetchedRoot | null> {
+    const isWanted = (one: VersionRoot | null) =>
+      one?.version === wanted.version && JSON.stringify(one.root) === JSON.stringify(wanted.root);
+    for (const { published } of refs) {
+      if (published === null || !isWanted(rootOf(published))) continue;
+      const found = await this.#findAt(this.#layout.olderManifest(scope, wanted.root));
+      if (found?.snapshot === published.snapshot) return found;
+    }
+    return null;
+  }
+
+  async #findAt(path: string): Promise<FetchedRoot | null> {
     const text = await readIfThere(path);
     if (text === null) return null;
     const stored = parseManifest(text);
@@ -47,12 +64,15 @@ export class Manifests {
     return { snapshot, manifest: { files, digest, bytes } };
   }
 
-  async save(scope: Scope, root: ArtifactRoot, fetched: FetchedRoot): Promise<void> {
-    await this.saveAt(this.#layout.manifest(scope, root), fetched);
+  async save(scope: Scope, wanted: VersionRoot, fetched: FetchedRoot): Promise<void> {
+    await this.saveAt(this.#layout.manifest(scope, wanted), fetched);
   }
 
+  /** For whichever versions. */
   async remove(scope: Scope, root: ArtifactRoot): Promise<void> {
-    await rm(this.#layout.manifest(scope, root), { force: true });
+    const names = await ifAbsent([], readdir(this.#layout.manifests));
+    for (const name of names.filter(one => this.#layout.isManifestOf(one, scope, root)))
+      await rm(join(this.#layout.manifests, name), { force: true });
   }
 
   async saveAt(path: string, fetched: FetchedRoot): Promise<void> {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { formatModelUri, type ModelUri, parseModelUri } from '../../domain/model-uri.ts';
-import type { ArtifactRoot, ModelVersion } from '../../domain/version.ts';
+import { type ArtifactRoot, type ModelVersion, type VersionRoot, versionKey } from '../../domain/version.ts';
 
 /** What readers get: one version and its snapshot. */
 export interface Published {
@@ -11,6 +11,8 @@ export interface Published {
   readonly bytes: number;
   /** Where it was fetched from. */
   readonly root?: ArtifactRoot | undefined;
+  /** The key of the version that it was fetched for, where that is another: a run's model is the model that it logged. */
+  readonly fetchedFor?: string | undefined;
 }
 
 /**
@@ -29,6 +31,11 @@ export interface Ref {
   readonly refusedAt: number | null;
 }
 
+/** What it was fetched as; null where nobody noted that. */
+export function rootOf({ root, version, fetchedFor }: Published): VersionRoot | null {
+  return root === undefined ? null : { root, version: fetchedFor ?? versionKey(version) };
+}
+
 const FORMAT = 1;
 const Text = z.string().nullable();
 /** As the store makes them: it becomes part of a path. */
@@ -42,6 +49,7 @@ const StoredVersion = z.object({
   runId: Text,
   modelId: Text,
   createdMs: z.number().nullable(),
+  endedMs: z.number().nullable().optional(),
   source: z.string(),
 });
 
@@ -62,6 +70,7 @@ const StoredRef = z.object({
       files: z.number(),
       bytes: z.number(),
       root: z.tuple([z.string()], z.string()).optional(),
+      fetchedFor: z.string().optional(),
     })
     .nullable(),
   previous: SnapshotId.nullable().default(null),
