@@ -13,15 +13,15 @@ import { type Cell, ROUTE_CLASSES, squaresOf } from './matrix-table.ts';
 /** Here the first trouble of `npm test` is met: with it, a disk that hangs is met by the registry. */
 const TURN = 2;
 
-/** Where MLflow names no version. All of these leave a busy machine time for a first answer. */
-export const REFRESH_WAIT_S = IS_STRICT ? 0.5 : 2;
+/** Where MLflow names no version. All of these leave a busy machine time for a first answer, and none for all tries, which take 4 s or more. */
+export const REFRESH_WAIT_S = IS_STRICT ? 0.5 : 3;
 export const DEFAULT_REFRESH_WAIT_S = 2;
 /** Of the next call, which is not to wait at all. */
 const NEXT_REFRESH_WAIT_S = 20;
 /** Where it names a newer one, which is waited for beyond this, until the deadline. */
-const NAMING_WAIT_S = IS_STRICT ? 1 : 4;
-export const WARM_DEADLINE_S = IS_STRICT ? 1.5 : 6;
-export const COLD_DEADLINE_S = IS_STRICT ? 1 : 5;
+const NAMING_WAIT_S = IS_STRICT ? 1 : 2.5;
+export const WARM_DEADLINE_S = IS_STRICT ? 1.5 : 3;
+export const COLD_DEADLINE_S = IS_STRICT ? 1 : 3;
 /** Longer than all but the endless take. */
 const LAST_DEADLINE_S = 45;
 const ENDLESS_DEADLINE_S = 150;

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { atMost } from '../support/limits.ts';
+import { atMost, IS_STRICT } from '../support/limits.ts';
 import { type Certificates, makeCertificates } from '../support/scripted/certificates.ts';
 import { GRACE_MS, modelFiles, reload, until } from './harness.ts';
 import { holdingsOf, leaksOf, runsOver } from './matrix-leaks.ts';
@@ -52,12 +52,15 @@ test('what a fetch under way has open shows: connections, files, timers', async 
   expect(left).toEqual([]);
 });
 
-test('with every thread of the disk hung, 64 calls at once get what they had, and others are answered', async () => {
+/** As many as there are threads; a busy machine refuses some of so many. */
+const CALLS = IS_STRICT ? 64 : 20;
+
+test(`with every thread of the disk hung, ${CALLS} calls at once get what they had, and others are answered`, async () => {
   const stand = await standOf(cellsOf('registry').find(({ evil }) => evil.kind === 'disk'));
   const { url } = stand.sidecar;
   await stand.strike();
   await reload(url, 'models:/warm/Production', { refresh_wait_s: 0.5 });
-  const calls = Array.from({ length: 64 }, () => reload(url, 'models:/warm/Production', ASKED));
+  const calls = Array.from({ length: CALLS }, () => reload(url, 'models:/warm/Production', ASKED));
   const startedAt = performance.now();
   expect((await fetch(`${url}/healthz`)).status).toBe(200);
   expect(performance.now() - startedAt).toBeLessThan(atMost(GRACE_MS));

@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { atMost } from '../support/limits.ts';
+import type { Outcome } from '../../src/domain/outcome.ts';
+import { atMost, IS_STRICT } from '../support/limits.ts';
 import { type Certificates, makeCertificates } from '../support/scripted/certificates.ts';
 import { GRACE_MS } from './harness.ts';
 import {
@@ -63,6 +64,15 @@ function isSettled({ end }: Cell): boolean {
   return end.tries === 1 && end.tryS === 0;
 }
 
+/** Of a call that its deadline ends, unless the trouble is settled before. A busy machine may come to the end of all tries, too. */
+function expectEnd({ warning, refreshing }: Outcome, cell: Cell): void {
+  const code = isSettled(cell) ? cell.end.code : 'deadline_exceeded';
+  expect(IS_STRICT ? [code] : [code, cell.end.code]).toContain(warning?.code);
+  const isLate = warning?.code === 'deadline_exceeded';
+  expect(refreshing).toBe(isLate);
+  if (failsAtOnce(cell) && isLate) expect(warning?.message).toContain('Last failure');
+}
+
 describe.each(SQUARES.registry.filter(({ evil }) => evil.kind !== 'disk'))('the registry: $name', cell => {
   test('warm: the last good version within refresh_wait_s, the second time at once', () => {
     const { warm, warmAgain, warmWrong } = of(cell);
@@ -93,10 +103,8 @@ describe.each([...SQUARES.listing, ...SQUARES.file])('a newer version’s $route
         continue;
       }
       expect(outcome).toMatchObject({ status: 'stale', version: '1', wanted_version: '2', changed: false });
-      expect(outcome.warning?.code).toBe(isSettled(cell) ? cell.end.code : 'deadline_exceeded');
-      expect(outcome.refreshing).toBe(!isSettled(cell));
+      expectEnd(outcome, cell);
       expect(outcome.path).toBe(warm.outcome.path);
-      if (failsAtOnce(cell) && !isSettled(cell)) expect(outcome.warning?.message).toContain('Last failure');
     }
     expect(warmWrong).toEqual([]);
   });
@@ -109,10 +117,9 @@ describe.each(EVERYWHERE)('$routeClass: $name', cell => {
     const { outcome, ms } = of(cell).cold;
     if (of(cell).isRemembered) return expect(outcome).toMatchObject({ status: 'loaded', version: '1' });
     expect(outcome).toMatchObject({ status: 'failed', name: 'cold', path: null, version: null });
-    expect(outcome.warning?.code).toBe(isSettled(cell) ? cell.end.code : 'deadline_exceeded');
-    expect(outcome.refreshing).toBe(!isSettled(cell));
-    if (failsAtOnce(cell) && !isSettled(cell)) expect(outcome.warning?.message).toContain('Last failure');
-    expect(ms).toBeGreaterThan(isSettled(cell) ? 0 : COLD_DEADLINE_S * 1_000 - 50);
+    expectEnd(outcome, cell);
+    const isEnded = outcome.warning?.code !== 'deadline_exceeded';
+    expect(ms).toBeGreaterThan(isEnded ? 0 : COLD_DEADLINE_S * 1_000 - 50);
     expect(ms).toBeLessThan(atMost(COLD_DEADLINE_S * 1_000 + GRACE_MS));
   });
 
