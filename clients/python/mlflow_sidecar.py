@@ -419,7 +419,7 @@ def _published(uri: str, max_stale_s: float) -> tuple[str, str]:
     """
     canonical, name, ref = _parse(uri)
     root = os.path.join(_cache_dir(), "v1")
-    record = os.path.join(root, "refs", _file_name(name), f"{_file_name(ref)}.json")
+    record = _record_file(root, name, ref, canonical)
     path = ""
     # A record that has just been replaced may name a snapshot that is gone by now: look again.
     for wait_s in (0.0, 0.02, 0.05):
@@ -429,6 +429,19 @@ def _published(uri: str, max_stale_s: float) -> tuple[str, str]:
         if os.path.isdir(path):
             return path, what
     raise _NotPublished(f"{record} names {path}, which is not there.")
+
+
+def _record_file(root: str, name: str, ref: str, uri: str) -> str:
+    """Where the file system does not tell case, capital letters are encoded, too, and the first file may be another model's."""
+    first, folded = (
+        os.path.join(root, "refs", _file_name(name, letters), f"{_file_name(ref, letters)}.json")
+        for letters in (rb"A-Za-z", rb"a-z")
+    )
+    try:
+        with open(first, encoding="utf-8") as opened:
+            return first if json.load(opened)["model_uri"] == uri or not os.path.exists(folded) else folded
+    except (OSError, ValueError, LookupError, TypeError):
+        return folded if os.path.exists(folded) else first
 
 
 def _read_record(file: str, uri: str, max_stale_s: float) -> tuple[str, str]:
@@ -513,8 +526,8 @@ def _is_blank(text: str) -> bool:
     return not text.replace("\ufeff", " ").strip()
 
 
-def _file_name(name: str) -> str:
+def _file_name(name: str, letters: bytes) -> str:
     at = "@" if name.startswith("@") else ""
-    text = re.sub(rb"[^\w.-]", lambda byte: b"%%%02X" % ord(byte[0]), name[len(at) :].encode()).decode()
+    text = re.sub(rb"[^" + letters + rb"0-9_.-]", lambda byte: b"%%%02X" % ord(byte[0]), name[len(at) :].encode()).decode()
     encoded = at + re.sub(r"^\.", "%2E", text)
     return encoded if len(encoded) <= 200 else f"{encoded[:100]}~{hashlib.sha256(name.encode()).hexdigest()}"

@@ -127,6 +127,8 @@ export type SidecarEvent =
       readonly swept: number;
       readonly dropped: readonly string[];
     }
+  /** What the cache's file system lacks, and what that costs, in words. */
+  | { readonly type: 'file_system_lacks'; readonly costs: readonly string[] }
   | {
       readonly type: 'blob_damaged';
       /** Below the cache's `v1`. */

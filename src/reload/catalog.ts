@@ -118,7 +118,7 @@ export class CachedModels implements Catalog {
       version: published?.version.version ?? null,
       resolved_version: ref.resolved?.version ?? null,
       path: published === null ? null : store.layout.snapshot(published.snapshot),
-      ref_path: published !== null && scope.own ? store.layout.link(key) : null,
+      ref_path: published !== null && scope.own ? store.layout.refPath(key) : null,
       digest: published?.digest ?? null,
       files: published?.files ?? null,
       bytes: published?.bytes ?? null,

@@ -68,7 +68,7 @@ function givenFields(
     model_id: version.modelId,
     created: version.createdMs === null ? null : version.createdMs / 1_000,
     path: layout.snapshot(published.snapshot),
-    ref_path: scope.own ? layout.link(refKey(request.uri)) : null,
+    ref_path: scope.own ? layout.refPath(refKey(request.uri)) : null,
     digest: published.digest,
     files: published.files,
     bytes: published.bytes,

@@ -2,6 +2,7 @@ import { access as reach, readdir } from 'node:fs/promises';
 import type { Clock } from '../domain/clock.ts';
 import { errnoOf, SidecarError, toSidecarError } from '../domain/errors.ts';
 import { makeDirectory } from './disk/durable.ts';
+import { type FileSystem, probeFileSystem } from './disk/file-system.ts';
 import { Layout } from './disk/layout.ts';
 import { Lease, sweepDeadLeases } from './disk/lease.ts';
 import { Ownership } from './disk/ownership.ts';
@@ -14,6 +15,7 @@ export interface Access {
   readonly problem: SidecarError | null;
   readonly swept: number;
   readonly isAlone: boolean;
+  readonly fileSystem: FileSystem;
 }
 
 /**
@@ -26,14 +28,17 @@ export async function accessTo(layout: Layout, cacheDir: string, clock: Clock): 
     const swept = await sweepLitter(layout, clock.now());
     const isAlone = (await readdir(layout.tmp)).length === 0;
     const lease = await Lease.take(layout.tmp);
-    return { lease, ownership: await Ownership.of(layout.tmp, lease, clock), problem: null, swept, isAlone };
+    const fileSystem = await probeFileSystem(layout.root, lease.dir);
+    const ownership = await Ownership.of(layout.tmp, lease, clock);
+    return { lease, ownership, problem: null, swept, isAlone, fileSystem };
   } catch (error) {
     const problem = unusable(cacheDir, error);
     await reach(layout.refs).catch(() => {
       throw problem;
     });
     const ownership = await Ownership.of(layout.tmp, null, clock);
-    return { lease: null, ownership, problem, swept: 0, isAlone: false };
+    const fileSystem = await probeFileSystem(layout.root, null);
+    return { lease: null, ownership, problem, swept: 0, isAlone: false, fileSystem };
   }
 }
 

@@ -12,6 +12,7 @@ import { type Access, accessTo, hanging, makeLayout, sweepLitter, unusable } fro
 import { type CacheLimits, Collector } from './collect/collector.ts';
 import { type Reservation, Reservations } from './collect/reservations.ts';
 import { isThere } from './disk/durable.ts';
+import { costsOf } from './disk/file-system.ts';
 import { Layout } from './disk/layout.ts';
 import type { Lease } from './disk/lease.ts';
 import type { Ownership } from './disk/ownership.ts';
@@ -120,8 +121,8 @@ export class Store {
     events: EventBus,
     limits = UNLIMITED,
   ): Promise<Store> {
-    const layout = new Layout(cacheDir);
-    const access = await accessTo(layout, cacheDir, clock);
+    const access = await accessTo(new Layout(cacheDir), cacheDir, clock);
+    const layout = new Layout(cacheDir, access.fileSystem);
     const store = new Store(layout, access, own, limits, clock, events);
     const rights = { tmp: access.lease?.dir ?? null, isAlone: access.isAlone };
     try {
@@ -129,6 +130,8 @@ export class Store {
       const { refs, dropped, unreadable } = await recoverRefs(layout, own, store.#snapshots, rights);
       for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
       events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
+      const costs = costsOf(access.fileSystem);
+      if (costs.length > 0) events.emit({ type: 'file_system_lacks', costs });
       store.#unread.set(unreadable);
       const [first] = unreadable;
       if (first !== undefined)

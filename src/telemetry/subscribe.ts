@@ -50,6 +50,10 @@ function lineOf(event: SidecarEvent): Line {
       return failure(`Refused ${event.count} requests`, event.error, { count: event.count });
     case 'cache_recovered':
       return cacheRecovered(event);
+    case 'file_system_lacks': {
+      const msg = `The file system of the cache lacks ${event.costs.join('. It lacks ')}.`;
+      return { level: 'warn', msg, fields: {} };
+    }
     case 'cache_collected':
       return cacheCollected(event);
     case 'cache_unusable':

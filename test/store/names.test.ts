@@ -63,7 +63,7 @@ test('every name is a file name: at most 255 bytes with its ending, no directory
 test('different names have different file names', () => {
   fc.assert(
     fc.property(fc.uniqueArray(anyName, { minLength: 2, maxLength: 20 }), names => {
-      const encoded = new Set(names.map(encodeName));
+      const encoded = new Set(names.map(name => encodeName(name)));
       expect(encoded.size).toBe(names.length);
     }),
     { numRuns: 500 },
@@ -77,5 +77,25 @@ test('names that are the same to a file system that ignores case are only those 
       fc.pre(/^[ -~]*$/.test(a + b));
       expect(encodeName(a).toLowerCase()).not.toBe(encodeName(b).toLowerCase());
     }),
+  );
+});
+
+test('where case is not told, names that differ only in it have file names that differ without it', () => {
+  expect(encodeName('Churn', false)).toBe('%43hurn');
+  expect(encodeName('@Jump', false)).toBe('@%4Aump');
+  fc.assert(
+    fc.property(anyName, anyName, (a, b) => {
+      fc.pre(a.toWellFormed() !== b.toWellFormed());
+      expect(encodeName(a, false).toLowerCase()).not.toBe(encodeName(b, false).toLowerCase());
+    }),
+    {
+      numRuns: 500,
+      examples: [
+        ['churn', 'Churn'],
+        ['%4a', 'J'],
+        ['@A', '@a'],
+        ['N'.repeat(300), 'n'.repeat(300)],
+      ],
+    },
   );
 });

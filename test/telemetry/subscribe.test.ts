@@ -195,6 +195,13 @@ describe('each event gives one line', () => {
       { level: 'info', refs: 2, swept: 1 },
     ],
     [
+      { type: 'file_system_lacks', costs: ['hard links: twice the space', 'symbolic links: no models/'] },
+      {
+        level: 'warn',
+        msg: 'The file system of the cache lacks hard links: twice the space. It lacks symbolic links: no models/.',
+      },
+    ],
+    [
       { type: 'cache_recovered', refs: 2, swept: 1, dropped: ['x'] },
       { level: 'warn', dropped: ['x'] },
     ],

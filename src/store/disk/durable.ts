@@ -15,10 +15,17 @@ const LOOK_AGAIN_MS = 20;
 export async function sync(path: string): Promise<void> {
   const handle = await open(path);
   try {
-    await handle.sync();
+    await handle.sync().catch(unlessUnsupported);
   } finally {
     await handle.close();
   }
+}
+
+/** Some file systems (SMB, FUSE, FAT) do not sync directories or keep modes: without that they are worth less, not nothing. */
+const UNSUPPORTED = new Set(['EPERM', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EISDIR', 'EBADF']);
+
+export function unlessUnsupported(error: unknown): void {
+  if (!UNSUPPORTED.has(errnoOf(error))) throw error;
 }
 
 /** With exactly this mode, whatever the process' umask is; nothing is written where it is so already. */
@@ -30,7 +37,7 @@ export async function makeDirectory(path: string, mode: number): Promise<void> {
 /** The same where a power cut may take it again; the first directory that had to be made. */
 export async function makeUnsynced(path: string, mode: number): Promise<string | undefined> {
   const made = await mkdir(path, { recursive: true });
-  if (((await stat(path)).mode & 0o777) !== mode) await chmod(path, mode);
+  if (((await stat(path)).mode & 0o777) !== mode) await chmod(path, mode).catch(unlessUnsupported);
   return made;
 }
 
@@ -46,7 +53,7 @@ export async function writeFileDurably(path: string, text: string, tmp: string, 
     const handle = await open(temporary, 'wx');
     try {
       await handle.writeFile(text);
-      await handle.chmod(mode);
+      await handle.chmod(mode).catch(unlessUnsupported);
       await handle.sync();
     } finally {
       await handle.close();

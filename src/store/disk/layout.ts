@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import type { RefKey } from '../../domain/model-uri.ts';
 import type { Scope } from '../../domain/scope.ts';
 import type { ArtifactRoot, VersionRoot } from '../../domain/version.ts';
+import { COMPLETE, type FileSystem } from './file-system.ts';
 import { encodeName } from './names.ts';
 
 export class Layout {
@@ -36,7 +37,10 @@ export class Layout {
   readonly partials: string;
   readonly tmp: string;
 
-  constructor(cacheDir: string) {
+  readonly fileSystem: FileSystem;
+
+  constructor(cacheDir: string, fileSystem = COMPLETE) {
+    this.fileSystem = fileSystem;
     this.root = join(cacheDir, 'v1');
     this.blobs = join(this.root, 'blobs', 'sha256');
     this.snapshots = join(this.root, 'snapshots');
@@ -71,7 +75,12 @@ export class Layout {
   }
 
   link(key: RefKey): string {
-    return join(this.models, encodeName(key.name), encodeName(key.ref));
+    return join(this.models, this.#encode(key.name), this.#encode(key.ref));
+  }
+
+  /** The link that readers may resolve; null where the file system has none. */
+  refPath(key: RefKey): string | null {
+    return this.fileSystem.symlinks ? this.link(key) : null;
   }
 
   records(scope: Scope): string {
@@ -79,7 +88,7 @@ export class Layout {
   }
 
   record(scope: Scope, key: RefKey): string {
-    return join(this.records(scope), encodeName(key.name), `${encodeName(key.ref)}.json`);
+    return join(this.records(scope), this.#encode(key.name), `${this.#encode(key.ref)}.json`);
   }
 
   manifest(scope: Scope, { root, version }: VersionRoot): string {
@@ -100,5 +109,9 @@ export class Layout {
     return createHash('sha256')
       .update(JSON.stringify([scope.id, root]))
       .digest('hex');
+  }
+
+  #encode(name: string): string {
+    return encodeName(name, this.fileSystem.tellsCase);
   }
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { wrongSize } from '../../domain/manifest.ts';
+import { unlessUnsupported } from '../disk/durable.ts';
 
 /** What is read back at once to be hashed. */
 const READ_BYTES = 256 * 1024;
@@ -99,7 +100,7 @@ export class GrowingFile {
   async finish(): Promise<Mark> {
     await this.#settled();
     if (this.#failure !== null) throw this.#failure;
-    await this.#handle.chmod(0o444);
+    await this.#handle.chmod(0o444).catch(unlessUnsupported);
     await this.#handle.sync();
     return { bytes: this.#hashed, sha256: this.#hash.digest('hex') };
   }

@@ -1,7 +1,7 @@
 import { stat as statOf } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { settleEach } from '../disk/bulk.ts';
-import { temporaryName } from '../disk/durable.ts';
+import { temporaryName, unlessUnsupported } from '../disk/durable.ts';
 
 /** Group and others read it whatever the process' umask is; it is asked for once, since it costs a call for each file. */
 const IS_MASKED = (process.umask() & 0o444) !== 0;
@@ -26,7 +26,7 @@ export async function writeSmallFiles(tmp: string, files: readonly Uint8Array[])
 async function fill(handle: FileHandle | null, bytes: Uint8Array | undefined): Promise<void> {
   if (handle === null || bytes === undefined) return;
   await handle.writeFile(bytes);
-  if (IS_MASKED) await handle.chmod(0o444);
+  if (IS_MASKED) await handle.chmod(0o444).catch(unlessUnsupported);
 }
 
 /** Whether something with this name and size is there. An error of a promise's `stat` costs a stack trace for each new file. */

@@ -1,18 +1,26 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { chmod, constants, copyFile, link, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { errnoOf } from '../../domain/errors.ts';
+import { errnoOf, SidecarError } from '../../domain/errors.ts';
 import type { Manifest, ManifestFile } from '../../domain/manifest.ts';
 import type { Scope } from '../../domain/scope.ts';
 import type { VersionRoot } from '../../domain/version.ts';
 import { forEach } from '../disk/bulk.ts';
-import { ifAbsent, isGone, isMissing, makeDirectory, sync, temporaryName } from '../disk/durable.ts';
+import {
+  ifAbsent,
+  isGone,
+  isMissing,
+  makeDirectory,
+  sync,
+  temporaryName,
+  unlessUnsupported,
+} from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
 import { Vanished } from '../disk/vanished.ts';
 import { isIntact } from './blobs.ts';
 
 /** Where a file system knows no hard links, or a blob has as many as it can. */
-const NO_LINK = new Set(['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP']);
+const NO_LINK = new Set(['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
 
 /** Whole versions. A directory here is complete from the moment it is visible, and never changes. */
 export class Snapshots {
@@ -76,9 +84,10 @@ export class Snapshots {
       await link(blob, path);
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') throw new Vanished(error);
+      if (errnoOf(error) === 'EEXIST') throw sameName(file.path);
       if (!NO_LINK.has(errnoOf(error))) throw error;
       await copyFile(blob, path, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
-      await chmod(path, 0o444);
+      await chmod(path, 0o444).catch(unlessUnsupported);
       await sync(path);
     }
   }
@@ -92,6 +101,14 @@ export class Snapshots {
     }
     return true;
   }
+}
+
+/** Neither of them may take the other's place. */
+function sameName(path: string): SidecarError {
+  const message = `The version has ${path} and another file of this name but for upper and lower case, which the file system of the cache does not tell apart.`;
+  return new SidecarError('unsafe_path', message, {
+    hint: 'Move SIDECAR_CACHE_DIR to a file system that tells case.',
+  });
 }
 
 /** The directory itself and all below it, each after the one that holds it. */

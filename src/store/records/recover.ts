@@ -69,7 +69,7 @@ export async function recoverRefs(
   }
   if (tmp !== null && isAlone)
     for (const found of refs.values()) await putInPlace(layout, found).catch(untilNextTime);
-  if (tmp !== null) await followRecords(layout, own, snapshots, tmp, refs);
+  if (tmp !== null && layout.fileSystem.symlinks) await followRecords(layout, own, snapshots, tmp, refs);
   return { refs: [...refs.values()], dropped, unreadable };
 }
 

@@ -31,6 +31,11 @@ export class RefFiles {
     this.#readOnly = readOnly;
   }
 
+  /** Without links readers find what is published by the records. */
+  get #hasLinks(): boolean {
+    return this.#layout.fileSystem.symlinks;
+  }
+
   /** As the record has it; null where there is none of this scope. */
   async read(scope: Scope, uri: ModelUri): Promise<Ref | null> {
     const text = await readIfThere(this.#layout.record(scope, refKey(uri)));
@@ -80,7 +85,7 @@ export class RefFiles {
       await this.write(scope, before);
       throw new Vanished();
     }
-    if (!scope.own) return;
+    if (!scope.own || !this.#hasLinks) return;
     const link = this.#layout.link(refKey(ref.uri));
     await makeDirectory(dirname(link), 0o755);
     await replaceLink(link, this.#layout.snapshot(ref.published.snapshot), this.#tmp);
@@ -88,13 +93,18 @@ export class RefFiles {
 
   /** Takes the link away, unless it points to another snapshot by now. */
   async hide(scope: Scope, { uri, published }: Ref): Promise<void> {
-    if (!scope.own || published === null) return;
+    if (!scope.own || published === null || !this.#hasLinks) return;
     await removeLink(this.#layout.link(refKey(uri)), this.#layout.snapshot(published.snapshot));
   }
 
   /** Whether the link points to what the ref has published; a disk that fails does not say that it points elsewhere. */
   async isShown(scope: Scope, { uri, published }: Ref): Promise<boolean> {
     if (!scope.own || published === null) return true;
+    if (!this.#hasLinks)
+      return await this.read(scope, uri).then(
+        found => found?.published?.snapshot === published.snapshot,
+        () => true,
+      );
     const link = this.#layout.link(refKey(uri));
     const wanted = relative(dirname(link), this.#layout.snapshot(published.snapshot));
     return await readlink(link).then(
@@ -104,10 +114,12 @@ export class RefFiles {
   }
 
   /** @param path of the record, from the layout's root */
-  async remove(uri: ModelUri, path: string): Promise<void> {
+  async remove(path: string): Promise<void> {
     const record = join(this.#layout.root, path);
     if (dirname(dirname(record)) === this.#layout.refs)
-      await rm(this.#layout.link(refKey(uri)), { force: true });
+      await rm(join(this.#layout.models, relative(this.#layout.refs, record).replace(/\.json$/, '')), {
+        force: true,
+      });
     await rm(record, { force: true });
   }
 }

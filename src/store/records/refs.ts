@@ -169,7 +169,7 @@ export class Refs {
   async forget(scope: Scope, uri: ModelUri, path: string): Promise<void> {
     await this.#turns.take(keyOf(scope, uri), async () => {
       this.#table.delete(scope, uri);
-      await this.#files.remove(uri, path);
+      await this.#files.remove(path);
     });
   }
 
