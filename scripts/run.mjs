@@ -16,6 +16,7 @@ const PYTHONS = {
     'airflow-3.3.2',
     'airflow-2.11.2',
     'python-checks',
+    'green-threads',
     'dockerfile-checks',
     'helm-checks',
   ],

@@ -9,18 +9,19 @@ Errors are SidecarError, in one of its four kinds, and ValueError for an argumen
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.client
 import json
 import logging
 import os
-import queue
 import re
 import socket
 import ssl
+import stat
 import threading
 import time
-from typing import Any, Callable, Literal, NamedTuple, Optional, TypedDict, Union, cast
+from typing import Any, Callable, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar, Union, cast
 from urllib.parse import SplitResult, urlsplit
 
 __all__ = ["CacheNotMounted", "ModelUnavailable", "Outcome", "OutcomeWarning", "SidecarError", "SidecarRefused"]
@@ -31,6 +32,13 @@ _log = logging.getLogger("mlflow_sidecar")
 _DEFAULT_URL = "http://127.0.0.1:5080"
 _DEFAULT_MAX_STALE_S = 604800.0
 _MAX_ANSWER_BYTES = 1024 * 1024
+_MAX_RECORD_BYTES = 64 * 1024
+# A sidecar that has a version answers within SIDECAR_REFRESH_WAIT_S (2 s) and 0.25 s, unless it downloads a newer one.
+_SILENT_S = 2.5
+# Its /healthz waits for nothing.
+_HEALTH_S = 2.0
+_LOOK_S = 1.0
+_MOST_LOOKS = 8
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 # Airflow sets all but the last; that one is there where the deployment's own get_airflow_context_vars gives `map_index`.
 _AIRFLOW = {
@@ -114,7 +122,8 @@ class SidecarRefused(_Answered):
 def model_path(uri: str, *, deadline_s: float = 60.0, max_stale_s: Optional[float] = None) -> str:
     """The directory of the model, for `load_model`: one complete version, which never changes.
 
-    While the sidecar does not answer it is the version that is already published; a line of the log warns of that.
+    While the sidecar does not answer it is the version that is already published; a line of the log warns of that. A sidecar
+    that is silent for 2.5 s is asked whether it is alive, and has 2 s to say so where such a version is there.
 
     deadline_s: the whole call. The sidecar refuses more than its SIDECAR_RELOAD_DEADLINE_MAX_S, 600 unless set.
     max_stale_s: a version that MLflow confirmed longer ago is not given. None: what the sidecar is set to, and 7 days while
@@ -150,7 +159,8 @@ def watch(
     """Calls `callback` with the model's directory: first as soon as there is one, then on each change.
 
     A daemon thread asks as model_path does, each time interval_s after the last answer, and calls. Whatever fails is
-    logged and tried again; a directory counts as seen once its callback has returned.
+    logged and tried again; a directory counts as seen once its callback has returned. The thread is not there in a process
+    that is forked later: start it in each.
     """
     return Watcher(uri, callback, interval_s, (deadline_s, max_stale_s))
 
@@ -230,27 +240,101 @@ class _Trouble(NamedTuple):
 def _path_now(
     call: _Call, uri: str, deadline_s: float, max_stale_s: Optional[float]
 ) -> tuple[str, Optional[_Trouble]]:
+    ends_at = time.monotonic() + deadline_s
+
+    def published() -> tuple[str, str]:
+        return _published(uri, _DEFAULT_MAX_STALE_S if max_stale_s is None else max_stale_s)
+
     try:
-        outcome = call.outcomes({"model_uris": [uri]}, deadline_s, max_stale_s)[0]
+        outcome = call.outcomes({"model_uris": [uri]}, deadline_s, max_stale_s, instead=published)[0]
     except SidecarUnavailable as down:
         try:
-            path, what = _published(uri, _DEFAULT_MAX_STALE_S if max_stale_s is None else max_stale_s)
+            path, what = _look(published, ends_at - time.monotonic())
         except _NotPublished as reason:
             raise SidecarUnavailable(f"{down} Nor can a published version be given: {reason}") from down
         return path, _Trouble("down", f"{down} The published {what}, is given.")
     warning = outcome["warning"] or {"code": "internal", "message": "No reason is known.", "hint": None}
     if outcome["path"] is None:
         raise ModelUnavailable(warning["code"], warning["message"], warning["hint"])
-    path = os.path.realpath(outcome["path"])
-    if not os.path.isdir(path):
-        raise CacheNotMounted(
-            f"The sidecar gives {path}, which is not a directory here: mount its cache at the same path, as a whole"
-            " (read-only will do)."
-        )
+    path = _mounted(outcome["path"], ends_at)
     if outcome["status"] != "stale":
         return path, None
     what = f"version {outcome['version']}, confirmed by MLflow {outcome['age_s']} s ago"
     return path, _Trouble(f"stale {warning['code']}", f"{warning['code']}: {warning['message']} The last good {what}, is given.")
+
+
+def _mounted(given: str, ends_at: float) -> str:
+    def look() -> Optional[str]:
+        path = os.path.realpath(given)
+        return path if os.path.isdir(path) else None
+
+    try:
+        path = _look(look, ends_at - time.monotonic())
+    except _NotPublished as reason:
+        raise CacheNotMounted(f"The sidecar gives {given}, but {reason}") from reason
+    if path is None:
+        raise CacheNotMounted(
+            f"The sidecar gives {os.path.abspath(given)}, which is not a directory here: mount its cache at the same path, as a"
+            " whole (read-only will do)."
+        )
+    return path
+
+
+_T = TypeVar("_T")
+
+
+class _Later(Generic[_T]):
+    """What comes of work in another thread, which nobody has to wait for. The first word counts.
+
+    By `threading` alone, which gevent and eventlet replace as a whole.
+    """
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._end: Union[_T, Exception, None] = None
+
+    def start(self, work: Callable[[], _T]) -> threading.Thread:
+        """Raises RuntimeError where there can be no more threads."""
+        thread = threading.Thread(target=self._run, args=(work,), name="mlflow_sidecar", daemon=True)
+        thread.start()
+        return thread
+
+    def settle(self, end: Union[_T, Exception]) -> None:
+        if not self._done.is_set():
+            self._end = end
+            self._done.set()
+
+    def wait(self, seconds: float) -> bool:
+        return self._done.wait(max(0.0, seconds))
+
+    def get(self) -> _T:
+        if isinstance(self._end, Exception):
+            raise self._end
+        return cast("_T", self._end)
+
+    def _run(self, work: Callable[[], _T]) -> None:
+        try:
+            self.settle(work())
+        except Exception as error:
+            self.settle(error)
+
+
+_looks: list[threading.Thread] = []
+
+
+def _look(work: Callable[[], _T], seconds: float) -> _T:
+    """Work on the disk, which may hang; those that do are bounded in number. Raises _NotPublished, or what the work does."""
+    _looks[:] = [thread for thread in _looks if thread.is_alive()]
+    later: _Later[_T] = _Later()
+    if len(_looks) >= _MOST_LOOKS:
+        raise _NotPublished("the disk does not answer.")
+    try:
+        _looks.append(later.start(work))
+    except RuntimeError:
+        return work()
+    if not later.wait(max(0.1, seconds)):
+        raise _NotPublished("the disk does not answer.")
+    return later.get()
 
 
 class _Answer(NamedTuple):
@@ -268,11 +352,18 @@ class _Call:
     a socket's timeout is per read, and getaddrinfo has none."""
 
     def __init__(self) -> None:
-        self._end: queue.SimpleQueue[Union[_Answer, Exception]] = queue.SimpleQueue()
+        self._answer: _Later[_Answer] = _Later()
         self._socket: Optional[socket.socket] = None
         self._cancelled = False
 
-    def outcomes(self, fields: dict[str, Any], deadline_s: float, max_stale_s: Optional[float]) -> list[Outcome]:
+    def outcomes(
+        self,
+        fields: dict[str, Any],
+        deadline_s: float,
+        max_stale_s: Optional[float],
+        instead: Optional[Callable[[], object]] = None,
+    ) -> list[Outcome]:
+        """instead: what can be given where the sidecar is silent; it raises where there is nothing."""
         if not 0 < deadline_s < float("inf"):
             raise ValueError(f"deadline_s={deadline_s} must be a number of seconds, more than 0.")
         # The rest is for what is published.
@@ -281,59 +372,79 @@ class _Call:
         asked = {**fields, "deadline_s": max(0.1, deadline_s - min(1.0, deadline_s / 5))}
         if max_stale_s is not None:
             asked["max_stale_s"] = max_stale_s
-        url = _address()
+        url, body = _address(), json.dumps(asked).encode()
         try:
-            return _outcomes(self._answer(url, _headers(), json.dumps(asked).encode(), ends_at))
-        except queue.Empty:
-            reason = f"did not answer within {deadline_s:g} s."
+            self._start(url, "POST", "/v1/reload", _headers(), body, ends_at)
+            try:
+                while not self._answer.wait(min(_SILENT_S, ends_at - time.monotonic())):
+                    if time.monotonic() >= ends_at:
+                        raise _NoAnswer(f"did not answer within {deadline_s:g} s.")
+                    if instead is not None and self._is_dead(url, ends_at) and _is_there(instead):
+                        raise _NoAnswer(f"is silent, and its /healthz does not answer within {_HEALTH_S:g} s either.")
+            except BaseException:
+                self.cancel()
+                raise
+            return _outcomes(self._get())
         except _NoAnswer as error:
-            reason = str(error)
-        raise SidecarUnavailable(f"The sidecar at {url.geturl()} {reason}")
+            raise SidecarUnavailable(f"The sidecar at {url.geturl()} {error}") from error
 
     def cancel(self) -> None:
         """Hangs up, and wakes whoever waits for the answer. It may come at any time, from any thread."""
         self._cancelled = True
-        self._end.put(ConnectionAbortedError("given up"))
+        self._answer.settle(ConnectionAbortedError("given up"))
         if self._socket is not None:
-            try:
-                # Past SSLSocket's own, which drops what the thread still reads with.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-            except OSError:
-                pass  # It is not connected any more, or not yet.
+            _hang_up(self._socket)
 
-    def _answer(self, url: SplitResult, headers: dict[str, str], body: bytes, ends_at: float) -> _Answer:
-        arguments = (url, headers, body, ends_at)
+    def _is_dead(self, url: SplitResult, ends_at: float) -> bool:
+        """Whether nobody answers on another connection either. One that downloads does."""
+        until = min(ends_at, time.monotonic() + _HEALTH_S)
+        other = _Call()
         try:
-            threading.Thread(target=self._run, args=arguments, name="mlflow_sidecar", daemon=True).start()
+            other._start(url, "GET", "/healthz", {"Connection": "close"}, b"", until)
+            while time.monotonic() < until:
+                if other._answer.wait(0.05):
+                    other._get()
+                    return False
+                if self._answer.wait(0):
+                    return False
+        except _NoAnswer:
+            pass
+        finally:
+            other.cancel()
+        return True
+
+    def _get(self) -> _Answer:
+        try:
+            return self._answer.get()
+        except _NoAnswer:
+            raise
+        except Exception as error:
+            raise _NoAnswer(f"does not answer ({error!r}).") from error
+
+    def _start(
+        self, url: SplitResult, method: str, path: str, headers: dict[str, str], body: bytes, ends_at: float
+    ) -> None:
+        def ask() -> _Answer:
+            try:
+                return self._exchange(url, method, path, headers, body, ends_at)
+            finally:
+                if self._socket is not None:
+                    self._socket.close()
+
+        try:
+            self._answer.start(ask)
         except RuntimeError as error:
             raise _NoAnswer(f"cannot be asked ({error})") from error
-        try:
-            end = self._end.get(timeout=max(0.0, ends_at - time.monotonic()))
-        except BaseException:
-            self.cancel()
-            raise
-        if isinstance(end, _NoAnswer):
-            raise end
-        if isinstance(end, Exception):
-            raise _NoAnswer(f"does not answer ({end!r}).") from end
-        return end
 
-    def _run(self, url: SplitResult, headers: dict[str, str], body: bytes, ends_at: float) -> None:
-        try:
-            self._end.put(self._exchange(url, headers, body, ends_at))
-        except Exception as error:
-            self._end.put(error)
-        finally:
-            if self._socket is not None:
-                self._socket.close()
-
-    def _exchange(self, url: SplitResult, headers: dict[str, str], body: bytes, ends_at: float) -> _Answer:
+    def _exchange(
+        self, url: SplitResult, method: str, path: str, headers: dict[str, str], body: bytes, ends_at: float
+    ) -> _Answer:
         host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
         # http.client knows neither redirects nor the environment's proxies.
         connection = http.client.HTTPConnection(host, port)
         # Longer than the caller waits: it is the caller who finds that the time is up.
         connection.sock = self._connect(url.scheme, host, port, max(0.0, ends_at - time.monotonic()) + 1)
-        connection.request("POST", f"{url.path.rstrip('/')}/v1/reload", body, headers)
+        connection.request(method, f"{url.path.rstrip('/')}{path}", body, headers)
         with connection.getresponse() as response:
             content = response.read(_MAX_ANSWER_BYTES + 1)
             if len(content) > _MAX_ANSWER_BYTES:
@@ -352,6 +463,27 @@ class _Call:
         if isinstance(connected, ssl.SSLSocket):
             connected.do_handshake()
         return connected
+
+
+def _hang_up(connected: socket.socket) -> None:
+    shutdown: Callable[[int], object] = connected.shutdown
+    if isinstance(connected, ssl.SSLSocket):
+        # Its own drops what another thread still reads with. A green one may be no socket of the system's.
+        for kind in type(connected).__mro__:
+            if kind.__module__ == "_socket":
+                shutdown = functools.partial(kind.__dict__["shutdown"], connected)
+    try:
+        shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # It is not connected any more, or not yet.
+
+
+def _is_there(instead: Callable[[], object]) -> bool:
+    try:
+        _look(instead, _LOOK_S)
+    except _NotPublished:
+        return False
+    return True
 
 
 def _address() -> SplitResult:
@@ -446,11 +578,10 @@ def _record_file(root: str, name: str, ref: str, uri: str) -> str:
 
 def _read_record(file: str, uri: str, max_stale_s: float) -> tuple[str, str]:
     try:
-        with open(file, encoding="utf-8") as opened:
-            record = json.load(opened)
+        record = json.loads(_read_regular(file))
     except FileNotFoundError:
         raise _NotPublished(f"{file} is not there. Is SIDECAR_CACHE_DIR set to the sidecar's?") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _NotPublished(f"{file} cannot be read: {error}.") from error
     if not isinstance(record, dict) or record.get("format") != 1 or record.get("model_uri") != uri:
         raise _NotPublished(f"{file} is not a record of {uri}.")
@@ -466,6 +597,18 @@ def _read_record(file: str, uri: str, max_stale_s: float) -> tuple[str, str]:
     if not age_s <= max_stale_s:
         raise _NotPublished(f"{what}, is older than max_stale_s={max_stale_s:g} allows.")
     return str(snapshot), what
+
+
+def _read_regular(file: str) -> bytes:
+    # What is no file may have nobody at its other end.
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    with open(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is not a regular file")
+        content = opened.read(_MAX_RECORD_BYTES + 1)
+    if len(content) > _MAX_RECORD_BYTES:
+        raise ValueError(f"it has more than {_MAX_RECORD_BYTES} bytes")
+    return content
 
 
 def _cache_dir() -> str:

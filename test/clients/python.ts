@@ -7,14 +7,23 @@ import { onTestFinished } from 'vitest';
 import { z } from 'zod';
 
 export const PYTHON = fileURLToPath(new URL('../../.cache/venv/mlflow-3.17.2/bin/python', import.meta.url));
+/** With eventlet and gevent. */
+export const GREEN_PYTHON = fileURLToPath(
+  new URL('../../.cache/venv/green-threads/bin/python', import.meta.url),
+);
 export const CLIENT = fileURLToPath(new URL('../../clients/python', import.meta.url));
 
 type Env = Readonly<Record<string, string>>;
 
 /** A script of test/support/python that can import the helper, with this environment and nothing else of ours. */
-export function startPython(script: string, args: readonly string[] = [], env: Env = {}): ChildProcess {
+export function startPython(
+  script: string,
+  args: readonly string[] = [],
+  env: Env = {},
+  python = PYTHON,
+): ChildProcess {
   const file = fileURLToPath(new URL(`../support/python/${script}`, import.meta.url));
-  const child = spawn(PYTHON, [file, ...args], {
+  const child = spawn(python, [file, ...args], {
     env: { PATH: process.env['PATH'] ?? '', PYTHONPATH: CLIENT, PYTHONDONTWRITEBYTECODE: '1', ...env },
     stdio: ['pipe', 'pipe', 'inherit'],
   });

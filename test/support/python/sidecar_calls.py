@@ -1,7 +1,7 @@
 """Calls the sidecar's Python helper, one call for each line of standard input, and answers each with a JSON line.
 
-A call: {"function": "model_path", "arguments": […], "options": {…}, "environment": {"SIDECAR_URL": "…"}}. Four more functions:
-"ten_paths" is model_path ten times at once, "hang_in_getaddrinfo" has every name hang from now on, "threads" gives how many threads of the
+A call: {"function": "model_path", "arguments": […], "options": {…}, "environment": {"SIDECAR_URL": "…"}}. Five more functions:
+"ten_paths" is model_path ten times at once, "hang_in_getaddrinfo" has every name hang from now on, "hang_on_disk" every look at the cache, "threads" gives how many threads of the
 helper are alive, "outcome_fields" what an outcome holds by its type.
 """
 
@@ -28,6 +28,10 @@ def hang_in_getaddrinfo():
     socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
 
 
+def hang_on_disk():
+    os.path.realpath = os.open = lambda *_, **__: threading.Event().wait()
+
+
 def threads():
     return sum(thread.name == "mlflow_sidecar" for thread in threading.enumerate())
 
@@ -42,7 +46,7 @@ def outcome_fields():
     return sorted(mlflow_sidecar.Outcome.__annotations__)
 
 
-OWN = {function.__name__: function for function in (ten_paths, hang_in_getaddrinfo, threads, outcome_fields)}
+OWN = {function.__name__: function for function in (ten_paths, hang_in_getaddrinfo, hang_on_disk, threads, outcome_fields)}
 
 
 def answer(call):
