@@ -113,6 +113,7 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
     old,
     lookback,
     interests,
+    floor,
     freshMs: options.freshS * 1_000,
   });
   const canRead = (root: ArtifactRoot) => {

@@ -10,7 +10,7 @@ import {
   singleHeader,
   statusError,
 } from '../upstream/failure.ts';
-import { readJson, type SizeLimit } from '../upstream/json.ts';
+import { type AnswerLimits, type JsonAnswer, longAnswers, readJson } from '../upstream/json.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
 import type { ResponseHead } from '../upstream/receive.ts';
 import { assertComplete } from './complete.ts';
@@ -26,8 +26,16 @@ import {
 } from './source.ts';
 import { Whole } from './whole.ts';
 
-/** A directory of as many names as are taken is about 4 MB. */
-const LISTING_LIMIT: SizeLimit = { maxBytes: 8 * 1024 * 1024, code: 'unsafe_path' };
+const LISTING_LIMITS: AnswerLimits = {
+  // As many names as are taken, of 300 letters each.
+  maxBytes: 16 * 1024 * 1024,
+  code: 'unsafe_path',
+  wanted: {
+    members: {
+      files: { elements: { members: { path: 'all', is_dir: 'all', file_size: 'all' } }, most: MAX_ENTRIES },
+    },
+  },
+};
 /** An object store behind MLflow may list slowly; the run's deadline still stands over it. */
 const LISTING_PLAN: RetryPlan = { attempts: 3, tryTimeoutMs: 30_000, budgetMs: 120_000 };
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
@@ -36,18 +44,12 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'mlflow_error',
 ]);
 
-const Listing = z.object({
-  files: z
-    .array(
-      z.object({
-        path: z.string(),
-        is_dir: z.boolean().nullish(),
-        file_size: z
-          .union([z.number().int().nonnegative(), z.string().regex(/^\d+$/).transform(Number)])
-          .nullish(),
-      }),
-    )
-    .nullish(),
+/** MLflow leaves the list out where it is empty, and has nothing else to say. */
+const Listing = z.union([z.strictObject({}), z.object({ files: z.array(z.unknown()).max(MAX_ENTRIES) })]);
+const ListedFile = z.object({
+  path: z.string(),
+  is_dir: z.boolean().nullish(),
+  file_size: z.union([z.number().int().nonnegative(), z.string().regex(/^\d+$/).transform(Number)]).nullish(),
 });
 
 /** MLflow's own artifact server, for `mlflow-artifacts:` and `http(s):` roots. */
@@ -97,9 +99,9 @@ export class MlflowArtifacts implements ArtifactSource {
     };
     return await retry(LISTING_PLAN, hooks, call.signal, async signal => {
       const response = await this.#client.send(what, { url, method: 'GET' }, { ...call, signal });
-      const answer = await readJson(what, response, LISTING_LIMIT, signal);
+      const answer = await readJson(what, response, LISTING_LIMITS, signal);
       if (answer.status >= 400) throw missing(what, answer.message);
-      return entriesOf(answer.body, what);
+      return await entriesOf(answer, what);
     });
   }
 
@@ -199,15 +201,25 @@ function asArtifactError(error: unknown): never {
   throw new SidecarError('artifact_timeout', error.message, { cause: error });
 }
 
-function entriesOf(body: unknown, what: string): readonly Entry[] {
-  assertCount(body, what);
-  const parsed = Listing.safeParse(body);
-  if (!parsed.success) throw new SidecarError('mlflow_error', `${what} is not one that MLflow gives.`);
-  return (parsed.data.files ?? []).map(file => ({
-    name: file.path,
-    isDir: file.is_dir ?? false,
-    size: file.is_dir ? null : (file.file_size ?? null),
-  }));
+/** Whoever answers in MLflow's place is not taken for an empty directory: a file would be missing. */
+async function entriesOf({ body, message }: JsonAnswer, what: string): Promise<readonly Entry[]> {
+  const listing = Listing.safeParse(body).data;
+  if (listing === undefined) throw noListing(what, message);
+  if (!('files' in listing)) return [];
+  const entries: Entry[] = [];
+  for (const listed of listing.files) {
+    await longAnswers.next();
+    const file = ListedFile.safeParse(listed).data;
+    if (file === undefined) throw noListing(what, null);
+    const isDir = file.is_dir ?? false;
+    entries.push({ name: file.path, isDir, size: isDir ? null : (file.file_size ?? null) });
+  }
+  return entries;
+}
+
+function noListing(what: string, said: string | null): SidecarError {
+  const words = said === null ? '' : ` It says: "${said}".`;
+  return new SidecarError('mlflow_error', `${what} is not one that MLflow gives.${words}`);
 }
 
 function assertGiven(what: string, response: ResponseHead, isRangeAsked: boolean): void {
@@ -230,11 +242,4 @@ function assertGiven(what: string, response: ResponseHead, isRangeAsked: boolean
     );
   }
   throw statusError(what, response, null);
-}
-
-/** Before each of a million entries is looked at. */
-function assertCount(body: unknown, what: string): void {
-  const files = typeof body === 'object' && body !== null && 'files' in body ? body.files : null;
-  if (!Array.isArray(files) || files.length <= MAX_ENTRIES) return;
-  throw new SidecarError('unsafe_path', `${what} has more than ${MAX_ENTRIES} entries.`);
 }

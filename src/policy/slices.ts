@@ -15,6 +15,29 @@ export class Slices {
   }
 }
 
+/**
+ * The same for works that go on beside each other: together they take no more of a turn than one of them would, and each in its turn.
+ */
+export class SharedSlices {
+  readonly #waiting: (() => void)[] = [];
+  #until = 0;
+
+  /** Between two steps; at once while the slice is not over, and nobody waits. */
+  async next(): Promise<void> {
+    if (this.#waiting.length === 0 && performance.now() < this.#until) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.push(resolve);
+    if (this.#waiting.length === 1) setImmediate(() => this.#begin());
+    await promise;
+  }
+
+  #begin(): void {
+    this.#until = performance.now() + SLICE_MS;
+    this.#waiting.shift()?.();
+    if (this.#waiting.length > 0) setImmediate(() => this.#begin());
+  }
+}
+
 /** Each `yield` is a place where the work may be interrupted. */
 export type Steps<T> = Generator<undefined, T, undefined>;
 

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { z } from 'zod';
 import { type ErrorCode, SidecarError, toSidecarError } from '../domain/errors.ts';
 import { OpenFile, Unreadable } from '../store/disk/open-file.ts';
 import type { Allowed } from './allowed.ts';
@@ -25,6 +26,8 @@ export interface ArtifactsOptions {
 
 /** The cache takes nothing, which is no reason for a client of MLflow's to get nothing. */
 const CACHE_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['disk_full', 'internal']);
+
+const Listing = z.object({ files: z.array(z.object({ path: z.string() })) });
 
 const NOT_STALE = { ageS: null, stale: null };
 
@@ -157,9 +160,15 @@ export class Artifacts {
       return { ...listingAnswer([...run.version.files.values()], run.path, 'store'), ageS: run.ageS };
     });
     const address = `mlflow-artifacts:/${path}`;
-    const uri = namesModel(answer) ? interests.runUriOf(asker.scope, address) : null;
-    const root = interests.runRootOf(asker.scope, address);
-    if (uri !== null && root !== null) interests.shows(asker.scope, root, uri);
+    const show = () => {
+      const uri = interests.runUriOf(asker.scope, address);
+      const root = interests.runRootOf(asker.scope, address);
+      if (uri !== null && root !== null) interests.shows(asker.scope, root, uri);
+    };
+    answer.passing?.whenWhole(picked => {
+      if (hasModel(picked)) show();
+    });
+    if (saysModel(answer)) show();
     return answer;
   }
 }
@@ -183,8 +192,12 @@ function isGone(error: unknown): boolean {
 }
 
 /** And by MLflow's word: what is given instead of it may be of the run's model, which is elsewhere. */
-function namesModel({ status, stale, text }: Answer): boolean {
+function saysModel({ status, stale, text }: Answer): boolean {
   return status === 200 && stale === null && /"path":\s*"MLmodel"/.test(text);
+}
+
+function hasModel(listing: unknown): boolean {
+  return Listing.safeParse(listing).data?.files.some(({ path }) => path === 'MLmodel') ?? false;
 }
 
 function unknownAddress(): SidecarError {

@@ -74,10 +74,15 @@ export class KeptAnswers {
     if (!isOnDisk && (isWorthIt || route === 'logged-models/search')) this.#write(id, { ...kept, answer });
   }
 
+  /** A newer one is too long to be kept. */
+  forget(scope: Scope, key: string): void {
+    this.#forget(idOf(scope, key));
+  }
+
   /** What a reload was told of logged models and runs, which is nowhere else. */
   keepHeard(scope: Scope, question: Question, { status, text }: JsonAnswer): void {
     const route = heardRoute(question);
-    if (status >= 400 || route === null) return;
+    if (status >= 400 || route === null || text === null) return;
     this.keep(scope, { key: keyOf(question), route }, answered(text, status), this.#clock.now());
   }
 

@@ -1,12 +1,14 @@
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
+import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { RegistryClient } from '../registry/client.ts';
 import { type RegistryWatch, TELLING_WAIT_MS } from '../reload/registry-watch.ts';
 import type { Cache } from '../store/cache.ts';
 import { Refusal } from '../upstream/failure.ts';
 import type { JsonAnswer } from '../upstream/json.ts';
+import type { PassingAnswer } from '../upstream/passing-answer.ts';
 import { type Answer, answered } from './answer.ts';
 import type { Asker } from './asker.ts';
 import type { Interests } from './interests.ts';
@@ -15,10 +17,18 @@ import { learn } from './learn.ts';
 import type { Lookback } from './lookback.ts';
 import { assertAnswers } from './matching.ts';
 import type { LookBack, OldAnswers } from './old-answers.ts';
+import { passedOn } from './passing.ts';
 import type { Read } from './reads.ts';
 
 /** Of a registry's answer; an unmodified client has no deadline of its own. */
 export const PROXIED_MS = 8_000;
+
+/** What a load asks of runs and logged models: with metric curves it is long, and of it only `info` is read. */
+const OF_LOADS: ReadonlySet<Read['route']> = new Set<Read['route']>([
+  'runs/get',
+  'logged-models/*',
+  'logged-models/search',
+]);
 
 /** One that is asked: what it answers says nothing of the others. */
 interface AskedServer {
@@ -36,6 +46,8 @@ export interface QuestionsOptions {
   readonly old: OldAnswers;
   readonly lookback: Lookback;
   readonly interests: Interests;
+  /** Of an answer that passes on. */
+  readonly floor: FloorLimits;
   readonly refreshWaitMs: number;
   readonly freshMs: number;
   readonly clock: Clock;
@@ -96,12 +108,14 @@ export class Questions {
       const instead = slow === null ? await old.find(read, asker, reason, lookBack) : null;
       if (instead !== null) {
         if (refreshWaitMs >= TELLING_WAIT_MS) watch.missedWait(reason);
+        closeUntaken(asked);
         return instead;
       }
       const second = await within(limitMs - (clock.monotonic() - startedAt), asked);
       if (second !== TOO_LATE) return second;
       throw this.#noAnswer(read, limitMs, failures.last);
     } catch (error) {
+      closeUntaken(asked);
       return await this.#instead(toSidecarError(error), read, asker, lookBack);
     }
   }
@@ -111,12 +125,12 @@ export class Questions {
     const isOwn = asker.caller.authorization === null;
     if (error instanceof Refusal && !(isOwn && error.code === 'access_denied')) {
       kept.deny(asker.scope, read.key);
-      return passedOn(error);
+      return refusedBy(error);
     }
     if (error.code === 'access_denied') old.refused(read, asker, cache.opened?.refs ?? null);
     const instead = await old.find(read, asker, error, lookBack);
     if (instead !== null) return instead;
-    if (error instanceof Refusal) return passedOn(error);
+    if (error instanceof Refusal) return refusedBy(error);
     throw error;
   }
 
@@ -128,7 +142,7 @@ export class Questions {
   /** So that it is seen when MLflow is back, or that it is not. */
   #askSoon(read: Read, asker: Asker): void {
     const key = `${asker.scope.id} ${read.key}`;
-    this.#background.join(key, () => this.#ask(read, asker, { last: null })).catch(() => undefined);
+    closeUntaken(this.#background.join(key, () => this.#ask(read, asker, { last: null })));
   }
 
   /** With all the tries that a question has, whether somebody waits for it still or not. */
@@ -161,18 +175,38 @@ export class Questions {
     return asked;
   }
 
-  #heard({ status, text, body }: JsonAnswer, { read, asker, order, since }: Put): Answer {
-    const { kept, old, interests, cache, clock } = this.#options;
-    const { scope } = asker;
-    if (status < 400) assertAnswers(read, body);
-    const answer = answered(text, status);
+  #heard({ status, text, body, passing }: JsonAnswer, put: Put): Answer {
+    const { kept, old } = this.#options;
+    const { read, asker, since } = put;
+    if (status < 400 && passing === undefined) assertAnswers(read, body);
     old.taken(asker);
-    if (status >= 400) kept.deny(scope, read.key);
+    if (passing !== undefined) return this.#passing(passing, status, put);
+    const answer = answered(text ?? '', status);
+    if (status >= 400) kept.deny(asker.scope, read.key);
     else {
-      kept.keep(scope, read, answer, since);
-      learn({ read, body, scope, order, now: clock.now() }, cache.opened?.refs ?? null, interests);
+      kept.keep(asker.scope, read, answer, since);
+      this.#learn(body, put);
     }
     return answer;
+  }
+
+  /** Too long to be kept. What was picked of it is an answer as well, where it leaves out only what no load needs. */
+  #passing(passing: PassingAnswer, status: number, put: Put): Answer {
+    const { kept, floor, clock } = this.#options;
+    const { read, asker, since } = put;
+    if (!OF_LOADS.has(read.route)) kept.forget(asker.scope, read.key);
+    passing.whenWhole(picked => {
+      // What it throws cuts the answer before its end.
+      assertAnswers(read, picked);
+      if (OF_LOADS.has(read.route)) kept.keep(asker.scope, read, answered(JSON.stringify(picked)), since);
+      this.#learn(picked, put);
+    });
+    return { ...answered('', status), passing: passedOn(passing, floor, clock) };
+  }
+
+  #learn(body: unknown, { read, asker, order }: Put): void {
+    const { interests, cache, clock } = this.#options;
+    learn({ read, body, scope: asker.scope, order, now: clock.now() }, cache.opened?.refs ?? null, interests);
   }
 
   #noAnswer({ server }: Read, waitedMs: number, last: SidecarError | null): SidecarError {
@@ -189,6 +223,14 @@ export class Questions {
   }
 }
 
-function passedOn({ answer: { text, status, contentType } }: Refusal): Answer {
+/** Nobody takes it any more; where it passes on, its connection is freed. */
+function closeUntaken(asked: Promise<Answer>): void {
+  asked.then(
+    ({ passing }) => passing?.close(),
+    () => undefined,
+  );
+}
+
+function refusedBy({ answer: { text, status, contentType } }: Refusal): Answer {
   return answered(text, status, contentType);
 }

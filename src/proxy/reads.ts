@@ -9,28 +9,34 @@ interface ReadRoute {
   readonly methods: readonly Method[];
   readonly below?: Question['below'];
   readonly sinceMlflow3?: true;
-  readonly maxBytes?: number;
+  readonly passes: Question['passes'];
 }
 
-/** A thousand runs with a hundred metrics each. */
-const SEARCHED = { maxBytes: 16 * 1024 * 1024 };
+/** What goes on in other words is short. */
+const REWORDED_BYTES = 16 * 1024;
 
 /** What loading a model asks, and the searches. `*` is a segment that the caller names. */
 const READS = {
-  'registered-models/get': { server: 'registry', methods: ['GET'] },
-  'registered-models/alias': { server: 'registry', methods: ['GET'] },
-  'registered-models/search': { server: 'registry', methods: ['GET'], ...SEARCHED },
-  'registered-models/get-latest-versions': { server: 'registry', methods: ['GET', 'POST'] },
-  'model-versions/get': { server: 'registry', methods: ['GET'] },
-  'model-versions/search': { server: 'registry', methods: ['GET'], ...SEARCHED },
-  'model-versions/get-download-uri': { server: 'registry', methods: ['GET'] },
-  'logged-models/*': { server: 'tracking', methods: ['GET'], sinceMlflow3: true },
-  'logged-models/search': { server: 'tracking', methods: ['POST'], sinceMlflow3: true },
-  'runs/get': { server: 'tracking', methods: ['GET'] },
-  'runs/search': { server: 'tracking', methods: ['POST'], ...SEARCHED },
-  'experiments/search': { server: 'tracking', methods: ['GET', 'POST'], ...SEARCHED },
-  'server-info': { server: 'tracking', methods: ['GET'], below: '3.0/mlflow', sinceMlflow3: true },
-  artifacts: { server: 'artifacts', methods: ['GET'], below: '2.0/mlflow-artifacts' },
+  'registered-models/get': { server: 'registry', methods: ['GET'], passes: 'read' },
+  'registered-models/alias': { server: 'registry', methods: ['GET'], passes: 'read' },
+  'registered-models/search': { server: 'registry', methods: ['GET'], passes: 'unread' },
+  'registered-models/get-latest-versions': { server: 'registry', methods: ['GET', 'POST'], passes: 'read' },
+  'model-versions/get': { server: 'registry', methods: ['GET'], passes: 'read' },
+  'model-versions/search': { server: 'registry', methods: ['GET'], passes: 'unread' },
+  'model-versions/get-download-uri': { server: 'registry', methods: ['GET'], passes: undefined },
+  'logged-models/*': { server: 'tracking', methods: ['GET'], sinceMlflow3: true, passes: 'read' },
+  'logged-models/search': { server: 'tracking', methods: ['POST'], sinceMlflow3: true, passes: 'read' },
+  'runs/get': { server: 'tracking', methods: ['GET'], passes: 'read' },
+  'runs/search': { server: 'tracking', methods: ['POST'], passes: 'unread' },
+  'experiments/search': { server: 'tracking', methods: ['GET', 'POST'], passes: 'unread' },
+  'server-info': {
+    server: 'tracking',
+    methods: ['GET'],
+    below: '3.0/mlflow',
+    sinceMlflow3: true,
+    passes: undefined,
+  },
+  artifacts: { server: 'artifacts', methods: ['GET'], below: '2.0/mlflow-artifacts', passes: 'read' },
 } as const satisfies Record<string, ReadRoute>;
 
 type Route = keyof typeof READS;
@@ -98,7 +104,7 @@ export function readOf(
   query: URLSearchParams,
   body: Readonly<Record<string, unknown>> | null,
 ): Read {
-  const { server, below, sinceMlflow3, maxBytes }: ReadRoute = READS[route];
+  const { server, below, sinceMlflow3, passes }: ReadRoute = READS[route];
   if (method === 'POST') assertShallow(body);
   else assertPlain(query);
   const asked = method === 'POST' ? { body: body ?? {} } : { query: pairsOf(route, query) };
@@ -108,7 +114,7 @@ export function readOf(
     path,
     ...(below === undefined ? {} : { below }),
     ...(sinceMlflow3 === undefined ? {} : { sinceMlflow3 }),
-    ...(maxBytes === undefined ? {} : { maxBytes }),
+    ...(passes === undefined ? { maxBytes: REWORDED_BYTES } : { passes }),
     ...asked,
   };
   return { route, server, question, fields, key: keyOf(question) };

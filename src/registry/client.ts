@@ -1,21 +1,26 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
+import { Allowance } from '../policy/allowance.ts';
 import type { Breaker } from '../policy/breaker.ts';
 import { Places } from '../policy/places.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import { Refusal } from '../upstream/failure.ts';
 import type { HealthProbe } from '../upstream/health.ts';
 import { artifactItem, questionItem } from '../upstream/items.ts';
-import { type JsonAnswer, readJson, type SizeLimit } from '../upstream/json.ts';
+import { type AnswerLimits, type JsonAnswer, readJson } from '../upstream/json.ts';
+import type { Wanted } from '../upstream/json-picker.ts';
 import type { Call, MlflowClient } from '../upstream/mlflow-client.ts';
+import { type AnswerShape, shapeFault, shapeOf, wantedOf } from './shapes.ts';
 
 /** All tries of one registry request and the waits between them. */
 export const BUDGET_MS = 30_000;
 /** MLflow's own workers are fewer. */
 export const QUESTIONS_AT_ONCE = 32;
 const PLACES = { inFlight: QUESTIONS_AT_ONCE, waiting: 1_000 };
-/** The largest real answer, a page of a hundred logged models, is far smaller. */
-const ANSWER_LIMIT: SizeLimit = { maxBytes: 4 * 1024 * 1024, code: 'mlflow_error' };
+/** A page of logged models with their metric curves has tens of megabytes, of which next to nothing is read. */
+const MAX_BYTES = 64 * 1024 * 1024;
+/** So many connections as are left for questions that somebody waits for. */
+const PASSING_AT_ONCE = QUESTIONS_AT_ONCE / 2;
 
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'mlflow_unreachable',
@@ -36,7 +41,9 @@ export interface Question {
   readonly below?: '3.0/mlflow' | '2.0/mlflow-artifacts';
   readonly query?: Readonly<Record<string, string>> | readonly (readonly [string, string])[];
   readonly body?: unknown;
-  /** Of its answer, where that may be larger than a page of a hundred models. */
+  /** Of its answer; what is longer than is held goes on to whoever asked, and is read meanwhile or not. */
+  readonly passes?: 'read' | 'unread';
+  /** Of its answer, in bytes, where it is short. */
   readonly maxBytes?: number;
   /** An endpoint that older servers do not have: any 404 is an answer. */
   readonly sinceMlflow3?: true;
@@ -74,6 +81,7 @@ export class RegistryClient {
   readonly #options: RegistryClientOptions;
   readonly #plan: RetryPlan;
   readonly #places: Places;
+  readonly #passing = new Allowance(PASSING_AT_ONCE);
   #listener: AnswerListener | null = null;
 
   constructor(options: RegistryClientOptions) {
@@ -134,12 +142,22 @@ export class RegistryClient {
 
   async #askOnce(what: string, question: Question, call: Call): Promise<JsonAnswer> {
     const response = await this.#options.client.send(what, this.#request(question), call);
-    const limit = { ...ANSWER_LIMIT, maxBytes: question.maxBytes ?? ANSWER_LIMIT.maxBytes };
     const isOlderServers = question.sinceMlflow3 === true && response.statusCode === 404;
-    return await readJson(what, response, limit, call.signal).catch((error: unknown) => {
+    const shape = shapeOf(question.path);
+    const limits = this.#limits(question, wantedOf(shape));
+    const answer = await readJson(what, response, limits, call.signal).catch((error: unknown) => {
       if (isOlderServers && !call.signal.aborted) return NOT_THERE;
       throw error;
     });
+    if (answer.status < 400 && answer.passing === undefined) assertShape(what, shape, answer);
+    return answer;
+  }
+
+  #limits({ maxBytes = MAX_BYTES, passes }: Question, wanted: Wanted): AnswerLimits {
+    const limits = { maxBytes, code: 'too_large', wanted } as const;
+    return passes === undefined
+      ? limits
+      : { ...limits, passing: { places: this.#passing, isRead: passes === 'read' } };
   }
 
   #request(question: Question): { url: URL; method: 'GET' | 'POST'; body?: string } {
@@ -181,4 +199,12 @@ function itemOf({ path, below, query = {}, body }: Question): string {
     return artifactItem([...dir.split('/'), '']);
   }
   return questionItem(path, [...pairs, ...Object.entries(Object(body))]);
+}
+
+/** Somebody on the way answers in MLflow's place, or MLflow is not well: it is asked again, and nothing is taken for missing. */
+function assertShape(what: string, shape: AnswerShape | null, { body, message }: JsonAnswer): void {
+  const fault = typeof body === 'object' && body !== null ? shapeFault(shape, body) : 'no object';
+  if (fault === null) return;
+  const said = message === null ? '' : ` It says: "${message}".`;
+  throw new SidecarError('mlflow_error', `${what}: an answer that MLflow does not give (${fault}).${said}`);
 }

@@ -110,11 +110,37 @@ describe('a listing', () => {
     { files: [{ path: 7 }] },
     { files: [{ path: 'a', file_size: -1 }] },
     { files: [{}] },
+    { files: null },
+    { message: 'rate limited' },
+    { message: 'rate limited'.padEnd(20_000, '.') },
+    { files: Array(2_000).fill({ path: 'a', file_size: 'large' }) },
   ])('that says %j is tried again, and ends with the caller’s signal', async body => {
     const { source, upstream } = await answering({ body });
     const signal = AbortSignal.timeout(150);
     await expect(source.list('', { ...call(), signal })).rejects.toBeInstanceOf(Error);
     expect(upstream.asked).toHaveLength(1);
+  });
+
+  test('is empty where MLflow leaves the list out', async () => {
+    for (const body of [{}, { files: [] }]) {
+      const { source } = await answering({ body });
+      expect(await source.list('', call())).toEqual([]);
+    }
+  });
+
+  test('of as many names as are taken has them all, and of one more is unsafe_path', async () => {
+    const names = Array.from({ length: 50_000 }, (_, n) => ({ path: `é-${n}`, is_dir: false, file_size: n }));
+    const { source } = await answering({ body: { files: names } });
+    const entries = await source.list('', call());
+    expect(entries).toHaveLength(50_000);
+    expect(entries[49_999]).toEqual({ name: 'é-49999', isDir: false, size: 49_999 });
+    const more = await answering({ body: { files: [...names, { path: 'x' }] } });
+    await expect(more.source.list('', call())).rejects.toMatchObject({
+      code: 'unsafe_path',
+      message: expect.stringContaining('more than 50000 entries'),
+      serverFault: false,
+    });
+    expect(more.upstream.asked).toHaveLength(1);
   });
 
   test('of more than 16 MiB is not read to its end', async () => {

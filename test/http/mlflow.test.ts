@@ -154,7 +154,7 @@ describe('the body of a read', () => {
   ])('%s is what MLflow is asked, and the query is not', async (body, meant) => {
     const { port, asked } = await standIn();
     expect((await post(port, body, JSON_TYPE)).status).toBe(200);
-    const question = { path: 'registered-models/get-latest-versions', body: meant };
+    const question = { path: 'registered-models/get-latest-versions', passes: 'read', body: meant };
     expect(asked).toEqual([expect.objectContaining({ what: expect.objectContaining({ question }) })]);
   });
 

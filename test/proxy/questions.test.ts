@@ -2,11 +2,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { SidecarError } from '../../src/domain/errors.ts';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { versionKey } from '../../src/domain/version.ts';
+import { type Answer, answered } from '../../src/proxy/answer.ts';
+import { LoggedModelAnswer, versionOfLogged } from '../../src/registry/answers.ts';
 import { Refusal } from '../../src/upstream/failure.ts';
 import type { JsonAnswer } from '../../src/upstream/json.ts';
+import { asking } from '../registry/support.ts';
 import { ManualClock } from '../reload/support.ts';
 import { fetched, OWN } from '../store/support.ts';
 import { atMost } from '../support/limits.ts';
+import { call, serve } from '../upstream/support.ts';
 import { ASKER, json, openCache, questionsTo, read, refused } from './support.ts';
 
 const SEARCH = read('registered-models/search', { max_results: 5 });
@@ -295,4 +300,97 @@ test('MLflow’s word that a published version is the wanted one confirms it', a
   await stand.questions.answer(ALIAS, ASKER);
   expect(refs.get(OWN, uri).confirmedAt).toBe(clock.now());
   expect(stand.interests.meaning(OWN, 'churn', '4')).toEqual([uri]);
+});
+
+describe('an answer that is too long to be held', () => {
+  const MODEL = read('logged-models/m-1');
+  const CURVES = Array.from({ length: 20_000 }, (_, step) => ({
+    key: 'loss',
+    value: 0.5,
+    step,
+    model_id: 'm-1',
+  }));
+  const INFO = { model_id: 'm-1', artifact_uri: 'mlflow-artifacts:/0/models/m-1/artifacts', name: 'model' };
+  const MODEL_INFO = LoggedModelAnswer.parse({ model: { info: INFO } }).model.info;
+  const HELD = { root: [INFO.artifact_uri], version: versionKey(versionOfLogged(MODEL_INFO)) } as const;
+  const LONG = JSON.stringify({ model: { info: INFO, data: { metrics: CURVES } } });
+
+  /** Questions to a server that sends `text` to each of them. */
+  async function passing(text: string) {
+    const headers = { 'content-type': 'application/json', 'content-length': String(text.length) };
+    const upstream = await serve(() => ({ headers, body: text }));
+    const { client } = await asking(upstream.url, { tryTimeoutMs: 20_000 });
+    return await questionsTo({
+      clock: new ManualClock(),
+      ask: (question, asked) => client.ask(question, asked),
+      refreshWaitMs: 20_000,
+    });
+  }
+
+  async function taken({ passing: body }: Answer): Promise<string> {
+    const pieces: Buffer[] = [];
+    for await (const piece of body?.body ?? []) pieces.push(Buffer.from(piece));
+    return Buffer.concat(pieces).toString('utf8');
+  }
+
+  test('passes byte by byte, and what a load needs of it is learned and kept', async () => {
+    const { questions, kept, interests } = await passing(LONG);
+    const answer = await questions.answer(MODEL, ASKER);
+    expect(answer).toMatchObject({ status: 200, text: '', passing: { length: LONG.length } });
+    expect(interests.has(OWN, HELD)).toBe(false);
+    expect(await taken(answer)).toBe(LONG);
+    expect(interests.has(OWN, HELD)).toBe(true);
+    const last = await kept.last(OWN, MODEL.key, 1_000);
+    expect(JSON.parse(last?.text ?? '')).toEqual({ model: { info: INFO } });
+  });
+
+  test('of another model is cut before its end, and neither learned nor kept', async () => {
+    const { questions, kept } = await passing(LONG.replace('"model_id":"m-1"', '"model_id":"m-2"'));
+    const answer = await questions.answer(MODEL, ASKER);
+    await expect(taken(answer)).rejects.toMatchObject({ code: 'mlflow_error', message: /"m-1".*"m-2"/ });
+    await expect(kept.last(OWN, MODEL.key, 1_000)).resolves.toBeNull();
+  });
+
+  test('of a search passes, and nothing of it is read', async () => {
+    const search = read('runs/search', { experiment_ids: ['0'] }, 'POST');
+    const text = JSON.stringify({ runs: CURVES });
+    const { questions, kept } = await passing(text);
+    expect(await taken(await questions.answer(search, ASKER))).toBe(text);
+    await expect(kept.last(OWN, search.key, 1_000)).resolves.toBeNull();
+  });
+
+  test('passes for 16 at once, and one that is left gives its place back', async () => {
+    const { questions } = await passing(LONG);
+    const answers = await Promise.all(Array.from({ length: 16 }, () => questions.answer(MODEL, ASKER)));
+    await expect(questions.answer(MODEL, ASKER)).rejects.toMatchObject({ code: 'overloaded' });
+    answers[0]?.passing?.close();
+    const next = await questions.answer(MODEL, ASKER);
+    for (const { passing: body } of [next, ...answers]) body?.close();
+  });
+
+  test('gives its place back where it comes too late for whoever asked', async () => {
+    const upstream = await serve(() => ({ headers: { 'content-type': 'application/json' }, body: LONG }));
+    const { client } = await asking(upstream.url, { tryTimeoutMs: 20_000 });
+    const gate = Promise.withResolvers<void>();
+    const late: Promise<JsonAnswer>[] = [];
+    const clock = new ManualClock();
+    const { questions, kept } = await questionsTo({
+      clock,
+      ask: (question, put) => {
+        const answer = gate.promise.then(() => client.ask(question, put));
+        late.push(answer);
+        return answer;
+      },
+      refreshWaitMs: 20,
+    });
+    kept.keep(OWN, MODEL, answered('{"model":{"info":{}}}'), clock.now());
+    for (let n = 0; n < 8; n++)
+      await expect(questions.answer(MODEL, ASKER)).resolves.toMatchObject({ source: 'kept' });
+    gate.resolve();
+    await Promise.all(late);
+    const next = await Promise.all(Array.from({ length: 16 }, () => client.ask(MODEL.question, call())));
+    expect(next.map(({ passing: body }) => body === undefined)).toEqual(Array(16).fill(false));
+    for (const { passing: body } of next) body?.close();
+    await expect(kept.last(OWN, MODEL.key, 1_000)).resolves.toMatchObject({ source: 'kept' });
+  });
 });

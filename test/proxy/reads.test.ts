@@ -29,6 +29,7 @@ describe('of a read', () => {
     expect(read).toMatchObject({ route: 'model-versions/get', server: 'registry' });
     expect(read.question).toEqual({
       path: 'model-versions/get',
+      passes: 'read',
       query: [
         ['name', 'a b'],
         ['version', '3'],
@@ -57,6 +58,7 @@ describe('of a read', () => {
     );
     expect(read.question).toEqual({
       path: 'registered-models/get-latest-versions',
+      passes: 'read',
       body: { name: 'a', stages: ['Production'] },
     });
     expect(textOf(read, 'name')).toBe('a');
@@ -75,6 +77,7 @@ describe('of a read', () => {
       path: 'server-info',
       below: '3.0/mlflow',
       sinceMlflow3: true,
+      maxBytes: 16 * 1024,
       query: [],
     });
   });
@@ -176,6 +179,7 @@ test('a listing asks the artifact server for one directory', () => {
   expect(listingOf('0/a b').question).toEqual({
     path: 'artifacts',
     below: '2.0/mlflow-artifacts',
+    passes: 'read',
     query: [['path', '0/a b']],
   });
   expect(listingOf('').question.query).toEqual([]);

@@ -98,6 +98,7 @@ export async function questionsTo({
   const questions = new Questions({
     servers: { registry: server, tracking: server, artifacts: server },
     ...{ cache: on, kept, old, lookback, interests, refreshWaitMs, freshMs, clock },
+    floor: { bytesPerSecond: 1, windowS: 30 },
     stop: new AbortController().signal,
   });
   return { questions, kept, interests, lookback, watch, cache: on, asked };

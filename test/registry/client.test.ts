@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test, vi } from 'vitest';
 import { atMost } from '../support/limits.ts';
 import { call, serve } from '../upstream/support.ts';
-import { asking, scripted } from './support.ts';
+import { asking, registered, scripted } from './support.ts';
 
 const QUESTION = { path: 'model-versions/get', query: { name: 'a b&c', version: '1' } };
 
@@ -11,7 +11,7 @@ function triesOf(events: Awaited<ReturnType<typeof asking>>['events']) {
 }
 
 test('a question is asked below the server’s path prefix, with its query encoded', async () => {
-  const upstream = await serve(() => ({}));
+  const upstream = await serve(() => ({ body: { model_version: registered() } }));
   const { client } = await asking(`${upstream.url}/mlflow`);
   await client.ask(QUESTION, call());
   expect(upstream.asked[0]).toMatchObject({

@@ -5,9 +5,10 @@ import { SidecarError } from '../../src/domain/errors.ts';
 import { Breaker } from '../../src/policy/breaker.ts';
 import { ManualClock } from '../reload/support.ts';
 import { call, listen, serve } from '../upstream/support.ts';
-import { asking } from './support.ts';
+import { asking, registered } from './support.ts';
 
 const QUESTION = { path: 'model-versions/get' };
+const ANSWER = { model_version: registered() };
 
 /** Answers when it is told to, and counts what waits for it. */
 async function patient() {
@@ -15,7 +16,8 @@ async function patient() {
   const server = createServer((_, res) => waiting.push(res));
   const url = await listen(server);
   const answer = () => {
-    for (const res of waiting.splice(0)) res.writeHead(200, { 'content-type': 'application/json' }).end('{}');
+    for (const res of waiting.splice(0))
+      res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(ANSWER));
   };
   return { url, waiting, answer };
 }
@@ -78,7 +80,7 @@ test.each([400, 404])(
     let answer = 503;
     const upstream = await serve(() => ({
       status: answer,
-      body: answer === 503 ? 'no' : { error_code: 'X' },
+      body: answer === 503 ? 'no' : answer === 200 ? ANSWER : { error_code: 'X' },
     }));
     const clock = new ManualClock();
     const breaker = breaking(clock);
@@ -100,6 +102,7 @@ test.each([
   ['429', { status: 429 }, 1],
   ['500', { status: 500 }, 1],
   ['a page with 200', { body: '<p>hello' }, 1],
+  ['another answer with 200', { body: { message: 'rate limited' } }, 1],
   ['a page with 404', { status: 404, body: '<p>hello' }, 0],
   ['a redirect', { status: 302 }, 1],
   ['401', { status: 401 }, 0],

@@ -19,14 +19,27 @@ export interface RecordingUpstream {
   readonly close: () => Promise<void>;
 }
 
-/** A server that does whatever it is asked, and remembers it: 200 with an empty object, also for what MLflow would not know. */
+/** Shaped as MLflow's answer to each read, and with nothing in it. */
+const ANY_ANSWER = JSON.stringify({
+  ...{
+    registered_model: {},
+    model_version: {},
+    model: { info: {} },
+    run: { info: {} },
+    artifact_uri: 's3://a/b',
+  },
+  ...{ registered_models: [], model_versions: [], models: [], runs: [], experiments: [], files: [] },
+});
+
+/** A server that does whatever it is asked, and remembers it: 200 with an empty answer, also for what MLflow would not know. */
 export async function recordingUpstream(): Promise<RecordingUpstream> {
   const requests: Arrived[] = [];
   const broken: string[] = [];
   const record = async (req: IncomingMessage, res: ServerResponse) => {
     const body = await readText(req).catch(error => `broken: ${error}`);
     requests.push({ line: `${req.method} ${req.url}`, headers: req.headers, body });
-    res.writeHead(200, { 'content-type': 'application/json', 'content-length': 2 }).end('{}');
+    const head = { 'content-type': 'application/json', 'content-length': ANY_ANSWER.length };
+    res.writeHead(200, head).end(ANY_ANSWER);
   };
   const server = createServer((req, res) => void record(req, res));
   server.on('clientError', (error, socket) => {

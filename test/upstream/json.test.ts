@@ -10,7 +10,7 @@ const MAX_BYTES = 4 * 1024 * 1024;
 async function read(url: string, maxBytes = MAX_BYTES, signal = call().signal) {
   const client = await clientFor({ trusted: [url] });
   const response = await client.send('MLflow', { url: new URL(url), method: 'GET' }, { ...call(), signal });
-  return await readJson('MLflow', response, { maxBytes, code: 'mlflow_error' }, signal);
+  return await readJson('MLflow', response, { maxBytes, code: 'too_large', wanted: 'all' }, signal);
 }
 
 async function answered(answer: Answer, maxBytes = MAX_BYTES) {
@@ -41,7 +41,7 @@ describe('an answer is', () => {
   test('as large as allowed', async () => {
     const body = `{"a":"${'x'.repeat(992)}"}`;
     await expect(answered({ body }, 1_000)).resolves.toMatchObject({ status: 200 });
-    await expect(answered({ body }, 999)).rejects.toMatchObject({ code: 'mlflow_error' });
+    await expect(answered({ body }, 999)).rejects.toMatchObject({ code: 'too_large' });
   });
 });
 
@@ -165,7 +165,7 @@ describe('what is no answer of MLflow’s has its code and says what it was', ()
     });
     const url = await listen(server);
     await expect(read(url, 100_000)).rejects.toMatchObject({
-      code: 'mlflow_error',
+      code: 'too_large',
       message: /larger than 100000 bytes/,
     });
     expect(sent).toBeLessThan(10_000_000);

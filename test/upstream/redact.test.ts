@@ -32,7 +32,12 @@ test('a refusal that echoes the credential does not tell it, and a success is le
   const ask = async (path: string) => {
     const own = { ...call(), authorization: header };
     const response = await client.send('MLflow', { url: new URL(path, url), method: 'GET' }, own);
-    return await readJson('MLflow', response, { maxBytes: 1_000, code: 'mlflow_error' }, own.signal);
+    return await readJson(
+      'MLflow',
+      response,
+      { maxBytes: 1_000, code: 'too_large', wanted: 'all' },
+      own.signal,
+    );
   };
   await expect(ask('/refused')).rejects.toMatchObject({
     code: 'access_denied',

@@ -43,14 +43,15 @@ async function answer(
     case 'foreign':
       throw notAllowed(req, 'It is not part of the API that the sidecar stands in for.');
     case 'plain':
-      return sendAnswer(res, await proxy.plain(target.path, caller));
+      return await sendAnswer(req, res, await proxy.plain(target.path, caller));
     case 'read':
-      return sendAnswer(
+      return await sendAnswer(
+        req,
         res,
         await proxy.read(read ?? (await posted(target.found, query, req, res)), caller, selfOf(req)),
       );
     case 'listing':
-      return sendAnswer(res, await proxy.list(directoryIn(query), caller));
+      return await sendAnswer(req, res, await proxy.list(directoryIn(query), caller));
     case 'file':
       return await sendOpened(req, res, await proxy.open(fileRequest(req, res, target.segments), caller));
     case 'other':
@@ -95,9 +96,15 @@ function fileRequest(req: Request, res: Response, segments: readonly string[]): 
   return { segments, method: req.method === 'HEAD' ? 'HEAD' : 'GET', headers, signal: untilClosed(res) };
 }
 
-function sendAnswer(res: Response, { status, text, contentType, ...age }: Answer): void {
+async function sendAnswer(
+  req: Request,
+  res: Response,
+  { status, text, contentType, passing, ...age }: Answer,
+): Promise<void> {
   setAge(res, age);
-  sendText(res, status, text, contentType);
+  if (passing === undefined) return sendText(res, status, text, contentType);
+  const headers = { 'Content-Type': contentType };
+  await sendPassed(req, res, { status, headers, ...passing });
 }
 
 function setAge(res: Response, { ageS, stale }: Pick<Answer, 'ageS' | 'stale'>): void {
@@ -106,7 +113,7 @@ function setAge(res: Response, { ageS, stale }: Pick<Answer, 'ageS' | 'stale'>):
 }
 
 async function sendOpened(req: Request, res: Response, opened: Opened): Promise<void> {
-  if (opened.kind === 'answer') return sendAnswer(res, opened.answer);
+  if (opened.kind === 'answer') return await sendAnswer(req, res, opened.answer);
   if (opened.kind === 'stored') {
     const { size, sha256, read, close } = opened;
     setAge(res, opened);
