@@ -71,7 +71,6 @@ const RUNS: Readonly<Record<string, Run>> = {
         'artifacts',
         'cli',
         'clients',
-        'faults',
         'http',
         'jobs',
         'policy',
@@ -80,7 +79,9 @@ const RUNS: Readonly<Record<string, Run>> = {
         'reload',
         'upstream',
       ].map(room => `test/${room}/`),
-      '--exclude=test/faults/{matrix,overload,proxy-matrix,proxy-swap,scrub}.test.ts',
+      ...['callers', 'credentials', 'deadline', 'disk', 'matrix-stand', 'proxy-disk', 'slow', 'stale'].map(
+        name => `test/faults/${name}.test.ts`,
+      ),
     ),
   },
   airflow: {
