@@ -41,6 +41,7 @@ const RUNS: Readonly<Record<string, Run>> = {
     title: 'A breaker that is open',
     work: vitest('test/faults/breaker.test.ts', 'test/faults/storm.test.ts'),
   },
+  loop: { title: 'What may hold the event loop up', work: vitest('test/faults/many-models.test.ts') },
   overload: { title: 'Ten times the sustainable load', work: vitest('test/faults/overload.test.ts') },
   share: {
     title: 'Two sidecars on a cache',

@@ -118,6 +118,7 @@ function metricsOf(core: Core, prewarm: Prewarm, options: Options, events: Event
     cacheMaxBytes,
     version: packageVersion(),
     models: () => catalog.models(OURSELVES),
+    model: name => catalog.model(OURSELVES, name),
     cache: () => catalog.cache(),
     work: () => reloader.work(),
     jobsRunning: () => jobs.running,

@@ -6,7 +6,8 @@ import { FaultyRequest } from './faults.ts';
 import { deleteJob, getJob, getResult } from './jobs.ts';
 import { sendProblem } from './problem.ts';
 import { nameFaults, reloadAny, reloadModel } from './reload.ts';
-import { sendJson, sendText } from './send.ts';
+import { JSON_TYPE, sendJson, sendText } from './send.ts';
+import { sendJsonList } from './stream.ts';
 
 /** What answers a kubelet, which comes with the pod's address and no token. */
 export function addProbes(app: Express, deps: HttpDeps): void {
@@ -25,12 +26,12 @@ export function addApi(app: Express, deps: HttpDeps): void {
   app.route('/v1/reload').post(reloadAny(deps)).all(onlyAllows('POST'));
   app.route('/v1/models/:name/reload').post(reloadModel(deps)).all(onlyAllows('POST'));
   get(app, '/v1/models', (_req, res) =>
-    sendJson(res, 200, { models: deps.catalog.models(res.locals.call.caller) }),
+    sendJsonList(res, 'models', deps.catalog.models(res.locals.call.caller)),
   );
   get(app, '/v1/models/:name', (req, res) => {
     const { name } = req.params;
-    const model = deps.catalog.models(res.locals.call.caller).find(known => known.name === name);
-    if (model) return sendJson(res, 200, model);
+    const model = deps.catalog.model(res.locals.call.caller, name);
+    if (model !== null) return sendJson(res, 200, model);
     const faults = nameFaults(name);
     if (faults.length > 0) throw new FaultyRequest(faults);
     throw new SidecarError('not_found', `Nothing of a model ${JSON.stringify(name)} is cached.`, {
@@ -40,10 +41,11 @@ export function addApi(app: Express, deps: HttpDeps): void {
   addJobs(app, deps);
   addStatus(app, deps);
   addMetrics(app, deps);
-  // Made when somebody asks for it: it takes a quarter of the start's time, and most never do.
+  // Made when somebody first asks for it: it takes a quarter of the start's time, and most never do.
+  let openApi: Promise<string> | null = null;
   get(app, '/openapi.json', async (_req, res) => {
-    const { createOpenApi } = await import('./openapi.ts');
-    sendJson(res, 200, createOpenApi(deps));
+    openApi ??= import('./openapi.ts').then(({ createOpenApi }) => JSON.stringify(createOpenApi(deps)));
+    sendText(res, 200, await openApi, JSON_TYPE);
   });
 }
 

@@ -1,16 +1,13 @@
 import type { Request, Response } from 'express';
 
+export const JSON_TYPE = 'application/json; charset=utf-8';
+
 /** Whether the caller would rather read the report; JSON where it does not say, or says neither. */
 export function wantsText(req: Request<object>): boolean {
   return req.accepts(['application/json', 'text/plain']) === 'text/plain';
 }
 
-export function sendJson(
-  res: Response,
-  status: number,
-  body: unknown,
-  type = 'application/json; charset=utf-8',
-): void {
+export function sendJson(res: Response, status: number, body: unknown, type = JSON_TYPE): void {
   send(res, status, JSON.stringify(body), type);
 }
 

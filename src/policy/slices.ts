@@ -1,18 +1,38 @@
-import { setImmediate as turn } from 'node:timers/promises';
-
 /** Callers of a cached version wait for no longer than this for work that nobody waits for. */
 const SLICE_MS = 8;
 
-/** Long work in slices, between which everybody else has a turn. */
-export class Slices {
-  #since = performance.now();
+/**
+ * All long work of the process shares one slice in each turn of the event loop: ten pieces of it at once hold up nobody for ten
+ * times as long.
+ */
+let endsAt: number | null = null;
+const waiting = new Set<() => void>();
 
-  /** Between two steps; at once while the slice is not over. */
-  async next(): Promise<void> {
-    if (performance.now() - this.#since < SLICE_MS) return;
-    await turn();
-    this.#since = performance.now();
-  }
+/** Begins a slice, which the next turn ends; then whoever waits longest begins another. */
+function begin(): number {
+  endsAt = performance.now() + SLICE_MS;
+  setImmediate(() => {
+    endsAt = null;
+    const [next] = waiting;
+    if (next === undefined) return;
+    waiting.delete(next);
+    begin();
+    next();
+  });
+  return endsAt;
+}
+
+/** Whether work that has begun has to let others go on; to be asked often. */
+export function isSliceOver(): boolean {
+  return performance.now() >= (endsAt ?? begin());
+}
+
+/** Between two steps of long work; at once while the slice is not over. */
+export async function nextSlice(): Promise<void> {
+  if (!isSliceOver()) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  waiting.add(resolve);
+  await promise;
 }
 
 /**
@@ -42,11 +62,10 @@ export class SharedSlices {
 export type Steps<T> = Generator<undefined, T, undefined>;
 
 export async function inSlices<T>(work: Steps<T>): Promise<T> {
-  const slices = new Slices();
   for (;;) {
+    if (isSliceOver()) await nextSlice();
     const step = work.next();
     if (step.done === true) return step.value;
-    await slices.next();
   }
 }
 

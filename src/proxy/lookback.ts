@@ -1,5 +1,5 @@
 import type { Clock } from '../domain/clock.ts';
-import { type ModelUri, modelUriIn, refKey } from '../domain/model-uri.ts';
+import { type ModelUri, modelUriIn } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ModelVersion } from '../domain/version.ts';
 import { fallbackOf } from '../reload/case.ts';
@@ -81,7 +81,7 @@ export class Lookback {
   }
 
   #ofName(refs: Refs, scope: Scope, name: string): readonly Given[] {
-    const named = refs.all(scope).filter(({ uri }) => 'name' in uri && refKey(uri).name === name);
+    const named = refs.named(scope, name).filter(({ uri }) => 'name' in uri);
     return this.#usable(refs, scope, named);
   }
 

@@ -116,8 +116,10 @@ export interface WorkState {
 
 /** What there is to see; none of it asks MLflow or waits for the disk. */
 export interface Catalog {
-  /** Of the sidecar's own credential, or of the caller's. */
-  models(caller: Caller): readonly ModelSummary[];
+  /** Of the sidecar's own credential, or of the caller's, by name; each is looked at when it is its turn. */
+  models(caller: Caller): Iterable<ModelSummary>;
+  /** One of them; null where nothing of it is cached. */
+  model(caller: Caller, name: string): ModelSummary | null;
   registry(): RegistryHealth;
   /** The registry's first. */
   breakers(): readonly BreakerSummary[];

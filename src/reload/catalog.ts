@@ -42,14 +42,25 @@ export class CachedModels implements Catalog {
     });
   }
 
-  models(caller: Caller): readonly ModelSummary[] {
+  *models(caller: Caller): Generator<ModelSummary, void, undefined> {
     const store = this.#options.cache.opened;
-    if (store === null) return [];
+    if (store === null) return;
     const scope = this.#scope(caller);
-    const byName = Map.groupBy(store.refs.all(scope), ref => refKey(ref.uri).name);
-    return [...byName]
-      .map(([name, refs]) => ({ name, refs: refs.map(ref => this.#summary(store, scope, ref)) }))
-      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    for (const name of store.refs.names(scope)) {
+      const model = this.#model(store, scope, name);
+      // It may have been forgotten since they were begun.
+      if (model !== null) yield model;
+    }
+  }
+
+  model(caller: Caller, name: string): ModelSummary | null {
+    const store = this.#options.cache.opened;
+    return store === null ? null : this.#model(store, this.#scope(caller), name);
+  }
+
+  #model(store: Store, scope: Scope, name: string): ModelSummary | null {
+    const refs = store.refs.named(scope, name).map(ref => this.#summary(store, scope, ref));
+    return refs.length === 0 ? null : { name, refs };
   }
 
   registry(): RegistryHealth {

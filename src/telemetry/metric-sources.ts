@@ -5,7 +5,9 @@ import type { CacheState, ModelSummary, WorkState } from '../reload/api.ts';
 /** What is looked at for each scrape; none of it may wait. */
 export interface MetricSources {
   /** What the sidecar's own credential has in the cache. */
-  readonly models: () => readonly ModelSummary[];
+  readonly models: () => Iterable<ModelSummary>;
+  /** One of them. */
+  readonly model: (name: string) => ModelSummary | null;
   readonly cache: () => Pick<CacheState, 'usable' | 'models' | 'bytes' | 'used_bytes' | 'free_bytes'>;
   readonly work: () => WorkState;
   readonly jobsRunning: () => number;

@@ -1,6 +1,6 @@
 import type { MetricValue } from '@prometheus-io/client';
-import { formatModelUri, type ModelUri, refKey } from '../domain/model-uri.ts';
-import type { ModelSummary } from '../reload/api.ts';
+import { formatModelUri, refKey } from '../domain/model-uri.ts';
+import type { RefSummary } from '../reload/api.ts';
 import type { MetricSet } from './metric-set.ts';
 import type { MetricSources } from './metric-sources.ts';
 
@@ -15,14 +15,15 @@ interface Shown {
 }
 
 interface Models {
-  /** Told before each scrape what is cached. */
-  readonly see: (models: readonly ModelSummary[]) => void;
+  /** Looks before each scrape at what is cached. */
+  readonly see: () => void;
 }
 
 export function showModels(
   set: MetricSet,
-  { configured, maxStaleS }: Pick<MetricSources, 'configured' | 'maxStaleS'>,
+  sources: Pick<MetricSources, 'configured' | 'maxStaleS' | 'models' | 'model'>,
 ): Models {
+  const { maxStaleS } = sources;
   let shown: readonly Shown[] = [];
   const ofPublished = <L extends string>(sample: (ref: Given) => MetricValue<L>) => {
     return () =>
@@ -53,25 +54,34 @@ export function showModels(
     ofPublished(({ labels, published }) => ({ labels: { ...labels, version: published.version }, value: 1 })),
   );
   return {
-    see: models => {
-      shown = shownOf(models, configured);
+    see: () => {
+      shown = shownOf(sources);
     },
   };
 }
 
 type Given = Shown & { readonly published: NonNullable<Shown['published']> };
 
-function shownOf(models: readonly ModelSummary[], configured: readonly ModelUri[]): readonly Shown[] {
+function shownOf({
+  configured,
+  models,
+  model: named,
+}: Pick<MetricSources, 'configured' | 'models' | 'model'>): readonly Shown[] {
   const wanted = new Map<string, Shown>();
-  for (const uri of configured) {
+  const see = (model: string, { model_uri: uri, ref, version, path, age_s: ageS }: RefSummary) => {
+    if (path === null || ageS === null) return;
+    wanted.set(uri, { labels: { model, ref }, published: { version: version ?? '', ageS } });
+  };
+  for (const uri of configured.slice(0, MAX_REFS)) {
+    const text = formatModelUri(uri);
     const { name: model, ref } = refKey(uri);
-    wanted.set(formatModelUri(uri), { labels: { model, ref }, published: null });
+    wanted.set(text, { labels: { model, ref }, published: null });
+    const cached = named(model)?.refs.find(known => known.model_uri === text);
+    if (cached !== undefined) see(model, cached);
   }
-  for (const { name: model, refs } of models) {
-    for (const { model_uri: uri, ref, version, path, age_s: ageS } of refs) {
-      if (path === null || ageS === null) continue;
-      wanted.set(uri, { labels: { model, ref }, published: { version: version ?? '', ageS } });
-    }
+  for (const { name, refs } of models()) {
+    if (wanted.size >= MAX_REFS) break;
+    for (const ref of refs) see(name, ref);
   }
   return [...wanted.values()].slice(0, MAX_REFS);
 }

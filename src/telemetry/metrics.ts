@@ -33,9 +33,8 @@ export function createMetrics(events: EventBus, sources: MetricSources): Metrics
   return {
     descriptions: set.descriptions,
     scrape: async () => {
-      const found = sources.models();
-      labels.learn(found);
-      models.see(found);
+      labels.learn(sources.models());
+      models.see();
       return { contentType: set.registry.contentType, text: await set.registry.metrics() };
     },
     close,

@@ -19,8 +19,9 @@ export class ModelLabels {
   }
 
   /** What the cache shows; runs and logged models have no name to count by. */
-  learn(models: readonly ModelSummary[]): void {
+  learn(models: Iterable<ModelSummary>): void {
     for (const { name, refs } of models) {
+      if (this.#names.size >= MAX_NAMES) return;
       if (refs.some(ref => ref.version !== null)) this.#add(name);
     }
   }

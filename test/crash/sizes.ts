@@ -24,6 +24,10 @@ interface Sizes {
   readonly numbered: { readonly versions: number; readonly bytes: number };
   /** Of logging, registering, reloading and loading, on each MLflow. */
   readonly interleavings: number;
+  /** What no answer and no tree may hold the event loop up for; more where the machine is shared with other tests. */
+  readonly stallMs: number;
+  /** Files of a tree that is 62 directories deep. */
+  readonly deepFiles: number;
 }
 
 const SHORT: Sizes = {
@@ -39,6 +43,8 @@ const SHORT: Sizes = {
   swaps: 120,
   numbered: { versions: 12, bytes: 1024 * 1024 },
   interleavings: 4,
+  stallMs: 400,
+  deepFiles: 6_000,
 };
 const LONG: Sizes = {
   random: { kills: 200, lanes: 2, shape: { files: 100, bytes: 10 * 1024 } },
@@ -53,6 +59,8 @@ const LONG: Sizes = {
   swaps: 2_000,
   numbered: { versions: 200, bytes: 10 * 1024 * 1024 },
   interleavings: 200,
+  stallMs: 100,
+  deepFiles: 49_800,
 };
 
 /** All runs together end within a quarter of an hour on two cores. */

@@ -114,7 +114,7 @@ function outcomeOf(code: SidecarError['code'], status: 'failed' | 'missing' = 'f
 const broken = () => {
   throw new Error('broken');
 };
-const BROKEN_CATALOG = { models: broken, registry: broken, breakers: broken, cache: broken };
+const BROKEN_CATALOG = { models: broken, model: broken, registry: broken, breakers: broken, cache: broken };
 
 const reloadOf = (init: RequestInit, query = ''): Provocation => {
   return async route => call((await sidecar()).url + route + query, { method: 'POST', ...init });
@@ -172,7 +172,7 @@ const PROVOKED: Record<string, Record<string, Provocation>> = {
   'GET /v1/models': { ...GUARDED, 200: readOf() },
   'GET /v1/models/{name}': {
     ...GUARDED,
-    200: readOf({ catalog: { ...CATALOG, models: () => [{ name: 'a', refs: [] }] } }),
+    200: readOf({ catalog: { ...CATALOG, model: () => ({ name: 'a', refs: [] }) } }),
     400: async () => call(`${(await sidecar()).url}/v1/models/a%2Fb`),
     404: readOf(),
   },

@@ -15,7 +15,7 @@ import type { HttpDeps, HttpSettings } from '../../src/http/deps.ts';
 import { createHttpServer } from '../../src/http/server.ts';
 import { KeptJobs } from '../../src/jobs/jobs.ts';
 import { JobRecords } from '../../src/jobs/records.ts';
-import type { BreakerSummary, Catalog, Reloader, ReloadRequest } from '../../src/reload/api.ts';
+import type { BreakerSummary, Catalog, ModelSummary, Reloader, ReloadRequest } from '../../src/reload/api.ts';
 import { Cache } from '../../src/store/cache.ts';
 import { outcome } from '../support/outcome.ts';
 
@@ -61,28 +61,29 @@ export const BREAKER: BreakerSummary = {
   last_failure: 'MLflow at http://mlflow:5000: connection refused.',
 };
 
-export const CATALOG: Catalog = {
-  models: () => [
+const MODEL: ModelSummary = {
+  name: 'topic-classification',
+  refs: [
     {
-      name: 'topic-classification',
-      refs: [
-        {
-          model_uri: 'models:/topic-classification/Production',
-          ref: 'Production',
-          version: '2',
-          resolved_version: '2',
-          path: '/cache/v1/snapshots/s1',
-          ref_path: '/cache/v1/models/topic-classification/Production',
-          digest: 'sha256:00',
-          files: 7,
-          bytes: 48_318,
-          confirmed_at: 1_731_358_600,
-          age_s: 5,
-          last_outcome: { status: 'loaded', at: 1_731_358_600, warning: null },
-        },
-      ],
+      model_uri: 'models:/topic-classification/Production',
+      ref: 'Production',
+      version: '2',
+      resolved_version: '2',
+      path: '/cache/v1/snapshots/s1',
+      ref_path: '/cache/v1/models/topic-classification/Production',
+      digest: 'sha256:00',
+      files: 7,
+      bytes: 48_318,
+      confirmed_at: 1_731_358_600,
+      age_s: 5,
+      last_outcome: { status: 'loaded', at: 1_731_358_600, warning: null },
     },
   ],
+};
+
+export const CATALOG: Catalog = {
+  models: () => [MODEL],
+  model: (_, name) => (name === MODEL.name ? MODEL : null),
   registry: () => ({
     uri: 'http://mlflow:5000',
     registry_uri: 'http://mlflow:5000',

@@ -25,3 +25,18 @@ test('at once it lets nobody', () => {
   expect(atOnce(work(5, 2))).toBe(5);
   expect(turns).toBe(0);
 });
+
+test('many pieces of work at once share a slice, and all come to their end', async () => {
+  const longest = { ms: 0 };
+  let last = performance.now();
+  const others = setInterval(() => {
+    const now = performance.now();
+    longest.ms = Math.max(longest.ms, now - last);
+    last = now;
+  }, 1);
+  const all = Array.from({ length: 40 }, () => inSlices(work(10, 2)));
+  expect(await Promise.all(all)).toEqual(all.map(() => 10));
+  clearInterval(others);
+  // 40 slices in one turn would be 320 ms.
+  expect(longest.ms).toBeLessThan(160);
+});

@@ -30,7 +30,9 @@ const REF: RefSummary = {
 
 function metrics(sources: Partial<MetricSources> = {}) {
   const bus = new EventBus();
-  const made = createMetrics(bus, { ...IDLE, ...sources });
+  const { models = IDLE.models } = sources;
+  const model: MetricSources['model'] = name => [...models()].find(known => known.name === name) ?? null;
+  const made = createMetrics(bus, { ...IDLE, model, ...sources });
   onTestFinished(made.close);
   return {
     text: async () => (await made.scrape()).text,

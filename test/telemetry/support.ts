@@ -35,6 +35,7 @@ export function log(scrubber: Scrubber = new Scrubber(), level: LogLevel = 'info
 /** Of a sidecar that has nothing and does nothing. */
 export const IDLE: MetricSources = {
   models: () => [],
+  model: () => null,
   cache: () => ({ usable: true, models: 0, bytes: 0, used_bytes: null, free_bytes: null }),
   work: () => ({ calls: 0, runs: 0, questions: 0, joined: 0 }),
   jobsRunning: () => 0,

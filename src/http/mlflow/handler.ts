@@ -7,9 +7,10 @@ import { readBody } from '../body.ts';
 import type { HttpDeps } from '../deps.ts';
 import { FaultyRequest } from '../faults.ts';
 import { sendText } from '../send.ts';
+import { sendPieces } from '../stream.ts';
 import { relay, untilClosed } from './relay.ts';
 import { type Asked, Requests } from './requests.ts';
-import { sendFile, sendPieces } from './send-file.ts';
+import { sendFile } from './send-file.ts';
 import { artifactSegments } from './target.ts';
 
 /** What a client may say of the part of a file that it wants, or of what it has. */

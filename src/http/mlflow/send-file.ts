@@ -1,10 +1,8 @@
 import type { Request, Response } from 'express';
 import { SidecarError } from '../../domain/errors.ts';
 import { sendText } from '../send.ts';
+import { sendPieces } from '../stream.ts';
 import { mlflowErrorText } from './errors.ts';
-
-/** A client that takes nothing for so long is gone, or hangs. */
-const UNREAD_MS = 30_000;
 
 /** A file of a known size, whose bytes never change. */
 export interface Sendable {
@@ -40,32 +38,6 @@ export async function sendFile(req: Request, res: Response, file: Sendable): Pro
   res.status(part.isPart ? 206 : 200).set('Content-Length', String(to - from));
   if (req.method === 'HEAD') return void res.end();
   await sendPieces(res, to > from ? file.read(from, to) : []);
-}
-
-/**
- * Sends a body as it comes, no quicker than the client takes it.
- * @throws what the body does; whoever has begun to send then cuts the connection
- */
-export async function sendPieces(
-  res: Response,
-  body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): Promise<void> {
-  for await (const piece of body) {
-    await written(res, piece);
-    if (res.destroyed) return;
-  }
-  res.end();
-}
-
-/** Resolves when the system has taken the piece, or the client is gone. */
-async function written(res: Response, piece: Uint8Array): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const unread = setTimeout(() => res.destroy(), UNREAD_MS);
-  res.once('close', resolve);
-  res.write(piece, () => resolve());
-  await promise;
-  clearTimeout(unread);
-  res.off('close', resolve);
 }
 
 interface Part {

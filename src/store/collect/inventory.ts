@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { mapBounded } from '../../policy/bounded.ts';
-import { Slices } from '../../policy/slices.ts';
+import { nextSlice } from '../../policy/slices.ts';
 import { ifAbsent, readIfThere } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
 import { bytesInWork } from '../intake/partials.ts';
@@ -44,9 +44,8 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
   const bySnapshot = new Map(manifests.map(item => [item.snapshot, item]));
   const usedAt = await knowledge.usage.all();
   const ids = await namesIn(layout.snapshots);
-  const slices = new Slices();
   const snapshots = await mapBounded(ids, READS_AT_ONCE, async (id): Promise<SnapshotItem> => {
-    await slices.next();
+    await nextSlice();
     const manifest = bySnapshot.get(id);
     const builtAt = manifest?.changedAt ?? (await changedAt(layout.snapshot(id)));
     return {

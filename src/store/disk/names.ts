@@ -17,6 +17,8 @@ export function encodeName(name: string, tellsCase = true): string {
 }
 
 function encode(text: string, plain: RegExp): string {
+  // As nearly all are, whatever is plain: a list of ten thousand models has twenty thousand.
+  if (/^[a-z\d_-][a-z\d_.-]*$/.test(text)) return text;
   const encoded = Array.from(new TextEncoder().encode(text.toWellFormed()), byte => {
     const char = String.fromCharCode(byte);
     return plain.test(char) ? char : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;

@@ -1,4 +1,4 @@
-import { formatModelUri, type ModelUri } from '../../domain/model-uri.ts';
+import { formatModelUri, type ModelUri, refKey } from '../../domain/model-uri.ts';
 import type { Scope } from '../../domain/scope.ts';
 import type { Ref } from './ref-record.ts';
 import { Tally } from './tally.ts';
@@ -15,6 +15,7 @@ const NOTHING_PUBLISHED = { published: null, previous: null, confirmedAt: null }
 /** The refs in memory, of all scopes. */
 export class RefTable {
   readonly #entries = new Map<string, Entry>();
+  readonly #scopes = new Map<string, KeysByName>();
   readonly tally = new Tally();
 
   /** One of which nothing is known, too. */
@@ -32,15 +33,72 @@ export class RefTable {
     return [...this.#entries.values()];
   }
 
+  /** Of all models that have refs, sorted. */
+  names(scope: Scope): readonly string[] {
+    return this.#scopes.get(scope.id)?.names ?? [];
+  }
+
+  named(scope: Scope, name: string): readonly Ref[] {
+    const keys = this.#scopes.get(scope.id)?.of(name) ?? [];
+    return [...keys].flatMap(key => this.#entries.get(key)?.ref ?? []);
+  }
+
   set(entry: Entry): void {
     const { scope, ref } = entry;
     this.tally.replace(this.get(scope, ref.uri).ref.published, ref.published);
-    this.#entries.set(keyOf(scope, ref.uri), entry);
+    const key = keyOf(scope, ref.uri);
+    if (!this.#entries.has(key)) this.#index(scope, ref.uri, key);
+    this.#entries.set(key, entry);
   }
 
   delete(scope: Scope, uri: ModelUri): void {
     this.tally.replace(this.get(scope, uri).ref.published, null);
-    this.#entries.delete(keyOf(scope, uri));
+    const key = keyOf(scope, uri);
+    if (!this.#entries.delete(key)) return;
+    const keys = this.#scopes.get(scope.id);
+    keys?.delete(refKey(uri).name, key);
+    if (keys?.size === 0) this.#scopes.delete(scope.id);
+  }
+
+  #index(scope: Scope, uri: ModelUri, key: string): void {
+    const keys = this.#scopes.get(scope.id) ?? new KeysByName();
+    this.#scopes.set(scope.id, keys);
+    keys.add(refKey(uri).name, key);
+  }
+}
+
+/** The refs of one scope by their models, so that nobody who asks for them sorts ten thousand. */
+class KeysByName {
+  readonly #keys = new Map<string, Set<string>>();
+  /** Null since a name came or went. */
+  #names: readonly string[] | null = null;
+
+  get size(): number {
+    return this.#keys.size;
+  }
+
+  get names(): readonly string[] {
+    this.#names ??= [...this.#keys.keys()].toSorted();
+    return this.#names;
+  }
+
+  of(name: string): Iterable<string> {
+    return this.#keys.get(name) ?? [];
+  }
+
+  add(name: string, key: string): void {
+    const keys = this.#keys.get(name);
+    if (keys !== undefined) return void keys.add(key);
+    this.#keys.set(name, new Set([key]));
+    this.#names = null;
+  }
+
+  delete(name: string, key: string): void {
+    const keys = this.#keys.get(name);
+    keys?.delete(key);
+    if (keys?.size !== 0) return;
+    this.#keys.delete(name);
+    this.#names = null;
   }
 }
 

@@ -62,7 +62,17 @@ export class Refs {
   }
 
   all(scope: Scope): readonly Ref[] {
-    return this.#table.all.filter(entry => entry.scope.id === scope.id).map(entry => entry.ref);
+    return this.names(scope).flatMap(name => this.named(scope, name));
+  }
+
+  /** Of all models that have refs, sorted. */
+  names(scope: Scope): readonly string[] {
+    return this.#table.names(scope);
+  }
+
+  /** Of one model. */
+  named(scope: Scope, name: string): readonly Ref[] {
+    return this.#table.named(scope, name);
   }
 
   /** Of all scopes. */
