@@ -1,7 +1,8 @@
-import { open, readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { manifestOf } from '../domain/manifest.ts';
+import { readIfThere } from '../store/disk/durable.ts';
 import { isOurs } from './target.ts';
 import { readTree, sha256 } from './tree.ts';
 
@@ -52,7 +53,7 @@ export async function writeMarker(dir: string, marker: Marker): Promise<void> {
 /** Null where there is none, or what is there is none. */
 export async function readMarker(dir: string): Promise<Marker | null> {
   try {
-    return Stored.parse(JSON.parse(await readFile(join(dir, MARKER), 'utf8')));
+    return Stored.parse(JSON.parse((await readIfThere(join(dir, MARKER))) ?? ''));
   } catch {
     return null;
   }

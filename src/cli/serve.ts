@@ -6,12 +6,14 @@ import { createLogger, LineBuffer, type Logger } from '../telemetry/logger.ts';
 import { scrubberOf } from '../telemetry/secrets.ts';
 import { logEvents } from '../telemetry/subscribe.ts';
 import { CommandFailure, type ExitCode, FAILED } from './failure.ts';
-import { type EndSignal, endBySignal, listenForSignals, type Signals } from './signals.ts';
+import { areThreadsHung, type EndSignal, endBySignal, listenForSignals, type Signals } from './signals.ts';
 
 /** Kubernetes and Docker kill after 10 s or more; the promise is 5 s, the last half second being for the log. */
 const STOP_MS = 4_500;
 const FLUSH_MS = 400;
 const BLOCKED_MS = 50;
+/** For reads that nobody waits for any more. */
+const THREADS_MS = 200;
 const GRACE_MS = 5_000;
 
 /** Runs until SIGTERM or SIGINT. */
@@ -50,7 +52,7 @@ async function serveUntil(
   const name = await signals.first;
   logger.info(`Stopping, since ${name} came.`);
   const isWhole = await app.stop(AbortSignal.timeout(STOP_MS));
-  if (!isWhole) return await endHung(name, logger, log);
+  if (!isWhole || (await areThreadsHung(THREADS_MS))) return await endHung(name, logger, log);
   logger.info('Stopped.');
   return 0;
 }

@@ -1,4 +1,7 @@
 import { constants } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+
+const POLL_MS = 5;
 
 export type EndSignal = 'SIGTERM' | 'SIGINT';
 
@@ -13,9 +16,9 @@ export function listenForSignals(graceMs: number): Signals {
   const controller = new AbortController();
   const first = new Promise<EndSignal>(resolve => {
     const onSignal = (name: EndSignal): void => {
-      if (controller.signal.aborted) process.exit(exitCodeOf(name));
+      if (controller.signal.aborted) endNow(name);
       controller.abort(new Error(`stopped by ${name}`));
-      setTimeout(() => process.exit(exitCodeOf(name)), graceMs).unref();
+      setTimeout(() => endNow(name), graceMs).unref();
       resolve(name);
     };
     process.on('SIGTERM', onSignal);
@@ -27,6 +30,24 @@ export function listenForSignals(graceMs: number): Signals {
 /** As a shell reports a process that a signal ended. */
 export function exitCodeOf(name: EndSignal): number {
   return 128 + constants.signals[name];
+}
+
+function endNow(name: EndSignal): void {
+  if (areThreadsBusy()) endBySignal(name);
+  else process.exit(exitCodeOf(name));
+}
+
+/** Whether a thread is at work on a file or a name: where that hangs, `process.exit` waits for it for ever. */
+function areThreadsBusy(): boolean {
+  return process.getActiveResourcesInfo().some(name => /^(?:FSReq|GetAddrInfoReq)/.test(name));
+}
+
+/** Whether they still are after `ms` milliseconds. */
+export async function areThreadsHung(ms: number): Promise<boolean> {
+  for (const end = performance.now() + ms; areThreadsBusy(); await delay(POLL_MS)) {
+    if (performance.now() >= end) return true;
+  }
+  return false;
 }
 
 /** The end for a process whose `process.exit` would wait for ever, since a thread is stuck in a system call. */

@@ -2,6 +2,9 @@ import { type Dispatcher, errors } from 'undici';
 import type { Flow } from './response-body.ts';
 import { Upload } from './upload.ts';
 
+/** Before a final answer: servers send one or two. A storm of them costs the processor, and brings nothing. */
+const MOST_INTERIM = 32;
+
 /** The head of an answer. */
 export type ResponseHead = Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>;
 
@@ -13,6 +16,13 @@ export interface ExchangeLimits {
    * not there behind a proxy.
    */
   readonly firstByteMs: number;
+}
+
+class InterimStorm extends Error {
+  constructor() {
+    super(`more than ${MOST_INTERIM} interim answers (HTTP 1xx) came before the answer`);
+    this.name = 'InterimStorm';
+  }
 }
 
 /** Takes an answer as it comes. What it throws ends the exchange, which then fails with that. */
@@ -37,6 +47,7 @@ export async function receive(
   let ending: Error | null = null;
   let timer: NodeJS.Timeout | undefined;
   let isAnswered = false;
+  let interim = 0;
   const end = (reason: unknown) => {
     ending ??= reason instanceof Error ? reason : new Error(String(reason));
     // Not only through undici: as long as there is no connection it does not look.
@@ -70,7 +81,11 @@ export async function receive(
         upload?.destroy();
       },
       onResponseStart: (flow, statusCode, headers) => {
-        if (statusCode < 200) return;
+        if (statusCode < 200) {
+          interim += 1;
+          if (interim > MOST_INTERIM) end(new InterimStorm());
+          return;
+        }
         isAnswered = true;
         clearTimeout(timer);
         step(() => receiver.head({ statusCode, headers }, flow));

@@ -83,6 +83,20 @@ test('a disk that hangs in the middle of stored files cuts them within seconds',
   expect(performance.now() - startedAt).toBeLessThan(atMost(7_000));
 });
 
+test('SIGTERM ends a sidecar of which only reads of stored files hang', async () => {
+  const { address, sidecar, hang } = await start({ large: LARGE });
+  const answers = await Promise.all(Array.from({ length: 12 }, () => begun(address('large'))));
+  for (const answer of answers) answer.on('error', () => undefined);
+  await hang();
+  for (const answer of answers) answer.resume();
+  // They hang, and are given up before the process is told to end.
+  await Promise.all(answers.map(answer => once(answer, 'close').catch(() => undefined)));
+  await sidecar.stop();
+  // Else it was killed: see `stop`.
+  expect(sidecar.logs()).toMatch(/Stopped, without waiting for the disk/);
+  expect(await sidecar.signal).toBe('SIGTERM');
+}, 30_000);
+
 test('a snapshot that somebody removed is loaded anew, and no error', async () => {
   const { sidecar, files, address } = await start();
   await loadModel(sidecar.url, URI);

@@ -1,25 +1,14 @@
 import { execFile } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
-import { open, unlink, writeFile } from 'node:fs/promises';
+import { open, symlink, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
 import { OpenFile, Unreadable } from '../../src/store/disk/open-file.ts';
-import { temporaryDirectory } from './support.ts';
+import { hangThreads, temporaryDirectory } from './support.ts';
 
 const STAYS = new AbortController().signal;
 
 afterEach(() => void vi.useRealTimers());
-
-/** A path that hangs whoever opens it until `goOn`. */
-async function hanging() {
-  const path = join(await temporaryDirectory(), 'pipe');
-  await promisify(execFile)('mkfifo', [path]);
-  // Not by a thread: the readers may have them all.
-  const goOn = () => closeSync(openSync(path, 'r+'));
-  onTestFinished(goOn);
-  return path;
-}
 
 test('a part is read, whatever becomes of the path', async () => {
   const path = join(await temporaryDirectory(), 'file');
@@ -40,7 +29,9 @@ test('one that is not there says so', async () => {
 });
 
 test('a disk that hangs is waited for at most 5 s', async () => {
-  const path = await hanging();
+  const path = join(await temporaryDirectory(), 'file');
+  await writeFile(path, 'x');
+  await hangThreads();
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   const opening = OpenFile.open(path, STAYS).catch((error: unknown) => error);
   await vi.advanceTimersByTimeAsync(4_999);
@@ -75,4 +66,37 @@ test('one that hangs in the middle of a file is, too, and by nobody who has left
   expect(await stays).toMatchObject({ code: 'deadline_exceeded' });
   goOn.resolve({ bytesRead: 0 });
   for (const file of files) file.close();
+});
+
+test('a pipe, a link and a directory in its place hold no thread', async () => {
+  const dir = await temporaryDirectory();
+  const path = join(dir, 'pipe');
+  await promisify(execFile)('mkfifo', [path]);
+  await symlink('/etc/hostname', join(dir, 'link'));
+  await expect(OpenFile.open(join(dir, 'link'), STAYS)).rejects.toMatchObject({ isGone: true });
+  for (const other of [path, dir]) {
+    const file = await OpenFile.open(other, STAYS);
+    await expect(file.read(0, 10).next()).rejects.toThrow();
+    file.close();
+  }
+});
+
+test('900 readers that do not get on hold a bounded amount of memory, and what they get is right', async () => {
+  const path = join(await temporaryDirectory(), 'file');
+  const content = Buffer.alloc(600_000, 'abcdefg');
+  await writeFile(path, content);
+  const file = await OpenFile.open(path, STAYS);
+  const before = process.memoryUsage().arrayBuffers;
+  const readers = Array.from({ length: 900 }, () => file.read(0, content.byteLength));
+  const firsts = await Promise.all(readers.map(reader => reader.next()));
+  // Of 256 KiB each, with another in work, they took 460 MB.
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(80 * 1024 * 1024);
+  const pieces = firsts.slice(-1).map(({ value }) => Buffer.from(value ?? []));
+  for await (const piece of readers.at(-1) ?? []) pieces.push(Buffer.from(piece));
+  expect(Buffer.concat(pieces).equals(content)).toBe(true);
+  await Promise.all(readers.map(reader => reader.return(undefined)));
+  const again = file.read(0, content.byteLength);
+  expect((await again.next()).value?.byteLength).toBe(256 * 1024);
+  await again.return(undefined);
+  file.close();
 });

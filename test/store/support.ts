@@ -1,6 +1,9 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/domain/clock.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
@@ -20,6 +23,20 @@ export async function temporaryDirectory(): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'sidecar-store-'));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   return dir;
+}
+
+/** Until the test's end nothing more is done on the disk: each of libuv's threads opens a pipe that nobody writes to. */
+export async function hangThreads(): Promise<void> {
+  const path = join(await temporaryDirectory(), 'pipe');
+  await promisify(execFile)('mkfifo', [path]);
+  const threads = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4);
+  const opened = Promise.all(Array.from({ length: threads }, () => open(path)));
+  onTestFinished(async () => {
+    // Not by a thread: there is none.
+    const writer = openSync(path, 'r+');
+    for (const reader of await opened) await reader.close();
+    closeSync(writer);
+  });
 }
 
 export interface Opened {

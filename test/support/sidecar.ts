@@ -25,6 +25,8 @@ export interface RunningSidecar {
   logs(): string;
   /** The exit code once it has ended, however that came about; null after a signal. */
   readonly exited: Promise<number | null>;
+  /** The signal that ended it; null where it ended by itself. */
+  readonly signal: Promise<NodeJS.Signals | null>;
   /** Ends it, SIGTERM first. A cache directory that was made here is removed. Safe to call again. */
   stop(): Promise<number | null>;
 }
@@ -74,6 +76,9 @@ function handle(child: ChildProcess, cacheDir: string, ownCache: string | null):
   const exited = new Promise<number | null>((resolve, reject) => {
     child.once('close', resolve).once('error', reject);
   });
+  const signal = new Promise<NodeJS.Signals | null>(resolve => {
+    child.once('close', (_, name) => resolve(name));
+  });
   const cleanUp = atExit(() => {
     child.kill('SIGKILL');
     if (ownCache !== null) rmSync(ownCache, { recursive: true, force: true });
@@ -88,7 +93,7 @@ function handle(child: ChildProcess, cacheDir: string, ownCache: string | null):
       cleanUp();
     }
   };
-  return { pid: child.pid ?? 0, cacheDir, logs: () => chunks.join(''), exited, stop };
+  return { pid: child.pid ?? 0, cacheDir, logs: () => chunks.join(''), exited, signal, stop };
 }
 
 /** Where it says that it listens, once it answers there. */

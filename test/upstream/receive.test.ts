@@ -62,6 +62,35 @@ describe('the first byte', () => {
     });
   });
 
+  test('is not waited for in a storm of interim answers, which ends the exchange and its connection', async () => {
+    let sent = 0;
+    const { url, open } = await raw(socket => {
+      const more = () => {
+        if (socket.destroyed) return;
+        sent += 100;
+        socket.write('HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(100), () => setTimeout(more, 1));
+      };
+      more();
+    });
+    const options = { ...DIRECT, proxy: DIRECT.proxy };
+    const patient = await Transport.open(options, { connections: 1, firstByteMs: 60_000 });
+    onTestFinished(() => patient.close());
+    await expect(patient.request(get(url))).rejects.toThrow(/more than 32 interim answers/);
+    await expect.poll(() => open.size).toBe(0);
+    expect(sent).toBeLessThan(100_000);
+  });
+
+  test('is that of the answer behind a few interim ones', async () => {
+    const { url } = await raw(socket =>
+      socket.write(
+        `${'HTTP/1.1 102 Processing\r\n\r\n'.repeat(32)}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok`,
+      ),
+    );
+    const { statusCode, body } = await (await transport()).request(get(url));
+    body.close();
+    expect(statusCode).toBe(200);
+  });
+
   test('is waited for as long, and no longer, behind a proxy that says nothing', async () => {
     const { url: proxy } = await raw(() => undefined);
     const via = await transport({ http: proxy, https: proxy });

@@ -1,8 +1,8 @@
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { delay } from '../../policy/abort.ts';
-import { isThere } from './durable.ts';
+import { isThere, readIfThere } from './durable.ts';
 import type { LiveLease } from './lease.ts';
 
 const FILE = 'demand.json';
@@ -39,8 +39,8 @@ export async function demandsIn(leases: readonly LiveLease[]): Promise<readonly 
   const asked = leases.map(async ({ dir }): Promise<readonly Asked[]> => {
     const path = join(dir, FILE);
     try {
-      const { bytes } = Demand.parse(JSON.parse(await readFile(path, 'utf8')));
-      return [{ bytes, answer: () => rm(path, { force: true }) }];
+      const { bytes } = Demand.parse(JSON.parse((await readIfThere(path)) ?? ''));
+      return [{ bytes, answer: () => rm(path, { recursive: true, force: true }) }];
     } catch {
       return [];
     }

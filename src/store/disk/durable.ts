@@ -1,12 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs';
+import { close as closeOf, open as openOf, readFile as readOf } from 'node:fs';
 import { chmod, mkdir, open, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf } from '../../domain/errors.ts';
 import { delay } from '../../policy/abort.ts';
+import { isOther, READ_REGULAR } from './regular.ts';
 
-const read = promisify(readFile);
+const openQuickly = promisify(openOf);
+const readQuickly = promisify(readOf);
+const closeQuickly = promisify(closeOf);
 
 /** Between two looks at a name that seems to be gone: a file system over the network may miss it once. */
 const LOOK_AGAIN_MS = 20;
@@ -58,7 +61,7 @@ export async function writeFileDurably(path: string, text: string, tmp: string, 
     } finally {
       await handle.close();
     }
-    await rename(temporary, path);
+    await moveOnto(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
@@ -84,12 +87,21 @@ export async function replaceLink(path: string, target: string, tmp: string): Pr
   const temporary = temporaryName(tmp);
   try {
     await symlink(relative(dirname(path), target), temporary);
-    await rename(temporary, path);
+    await moveOnto(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
   }
   await sync(dirname(path));
+}
+
+/** A directory in the place is in the way, and nobody's. */
+async function moveOnto(from: string, to: string): Promise<void> {
+  await rename(from, to).catch(async (error: unknown) => {
+    if (errnoOf(error) !== 'EISDIR') throw error;
+    await rm(to, { recursive: true, force: true });
+    await rename(from, to);
+  });
 }
 
 /** Removes the symlink `path`, unless it points elsewhere than to `target` by now. */
@@ -123,9 +135,24 @@ export async function isMissing(path: string): Promise<boolean> {
   );
 }
 
-/** The text of a file, or null where there is none. Without a file handle, which costs as much as the read. */
+/** The text of a file, or null where there is none, or something else. Without a file handle, which costs as much as the read. */
 export async function readIfThere(path: string): Promise<string | null> {
-  return await ifAbsent(null, read(path, 'utf8'));
+  try {
+    return await ifAbsent(null, readText(path));
+  } catch (error) {
+    if (isOther(error)) return null;
+    throw error;
+  }
+}
+
+/** Of a pipe without a writer it is empty. */
+async function readText(path: string): Promise<string> {
+  const fd = await openQuickly(path, READ_REGULAR);
+  try {
+    return await readQuickly(fd, 'utf8');
+  } finally {
+    await closeQuickly(fd);
+  }
 }
 
 /** What `work` gives, or `fallback` where there is no such file. Any other failure is one: a disk that fails says nothing. */

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, readlink, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readlink, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf } from '../../domain/errors.ts';
 import { unlessRunning } from '../../policy/abort.ts';
+import { readIfThere } from './durable.ts';
 
 const HEARTBEAT_MS = 10_000;
 /** Six missed heartbeats: a process on another host, or in another container, that is no longer there. */
@@ -126,7 +127,7 @@ async function isAlive(dir: string, now: number): Promise<boolean> {
 
 async function ownerOf(file: string): Promise<z.infer<typeof Owner> | null> {
   try {
-    return Owner.parse(JSON.parse(await readFile(file, 'utf8')));
+    return Owner.parse(JSON.parse((await readIfThere(file)) ?? ''));
   } catch {
     return null;
   }

@@ -2,10 +2,10 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { SidecarError } from '../../domain/errors.ts';
 import { withTimeout } from '../../policy/abort.ts';
 import { isAbsent } from './durable.ts';
+import { allotRead } from './read-memory.ts';
+import { isOther, READ_REGULAR } from './regular.ts';
 import { inTurn } from './turns.ts';
 
-/** As quick as nginx with its `sendfile`; two of them are all that a slow client costs. */
-const PIECE_BYTES = 256 * 1024;
 /** A disk that gives nothing for so long hangs. */
 const ANSWER_MS = 5_000;
 
@@ -48,13 +48,13 @@ export class OpenFile {
   static async open(path: string, signal: AbortSignal): Promise<OpenFile> {
     try {
       const handle = await inTime(signal, async left => {
-        const opened = await open(path);
+        const opened = await open(path, READ_REGULAR);
         if (left.aborted) closeBehind(opened);
         return opened;
       });
       return new OpenFile(handle, signal);
     } catch (error) {
-      throw isAbsent(error) ? Unreadable.gone(error) : error;
+      throw isAbsent(error) || isOther(error) ? Unreadable.gone(error) : error;
     }
   }
 
@@ -64,18 +64,22 @@ export class OpenFile {
    * @throws Unreadable where the disk hangs
    */
   async *read(from: number, to: number): AsyncGenerator<Uint8Array> {
-    const size = Math.min(PIECE_BYTES, to - from);
-    let [full, free] = [Buffer.allocUnsafeSlow(size), Buffer.allocUnsafeSlow(to - from > size ? size : 0)];
-    let next = this.#begin(full, from, to);
-    for (let at = from; at < to; ) {
-      const { bytesRead } = await next;
-      if (bytesRead === 0)
-        throw new SidecarError('artifact_corrupt', 'A file of the cache is shorter than it was.');
-      at += bytesRead;
-      const piece = full.subarray(0, bytesRead);
-      [full, free] = [free, full];
-      if (at < to) next = this.#begin(full, at, to);
-      yield piece;
+    const { bytes: size, giveBack } = allotRead(to - from, 2);
+    try {
+      let [full, free] = [Buffer.allocUnsafeSlow(size), Buffer.allocUnsafeSlow(to - from > size ? size : 0)];
+      let next = this.#begin(full, from, to);
+      for (let at = from; at < to; ) {
+        const { bytesRead } = await next;
+        if (bytesRead === 0)
+          throw new SidecarError('artifact_corrupt', 'A file of the cache is shorter than it was.');
+        at += bytesRead;
+        const piece = full.subarray(0, bytesRead);
+        [full, free] = [free, full];
+        if (at < to) next = this.#begin(full, at, to);
+        yield piece;
+      }
+    } finally {
+      giveBack();
     }
   }
 

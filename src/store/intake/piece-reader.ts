@@ -1,21 +1,20 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { isAbsent } from '../disk/durable.ts';
+import { allotRead } from '../disk/read-memory.ts';
+import { READ_REGULAR } from '../disk/regular.ts';
 import { inTurn } from '../disk/turns.ts';
 import { Vanished } from '../disk/vanished.ts';
-
-/** What one reader holds, however large the file is. */
-const PIECE_BYTES = 256 * 1024;
 
 /** One reader's own descriptor and buffer: neither a rename nor a removal takes the file from it. */
 export class PieceReader {
   readonly #handle: FileHandle;
   readonly #signal: AbortSignal;
-  readonly #pieceBytes: number;
+  readonly #memory: ReturnType<typeof allotRead>;
   #buffer: Buffer | null = null;
 
   private constructor(handle: FileHandle, length: number, signal: AbortSignal) {
     this.#handle = handle;
-    this.#pieceBytes = Math.min(PIECE_BYTES, length);
+    this.#memory = allotRead(length, 1);
     this.#signal = signal;
   }
 
@@ -25,7 +24,7 @@ export class PieceReader {
    */
   static async open(path: string, length: number, signal: AbortSignal): Promise<PieceReader> {
     const handle = await inTurn(signal, async () => {
-      const opened = await open(path);
+      const opened = await open(path, READ_REGULAR);
       if (signal.aborted) closeBehind(opened);
       return opened;
     });
@@ -38,7 +37,7 @@ export class PieceReader {
    */
   async read(from: number, to: number): Promise<Uint8Array> {
     this.#signal.throwIfAborted();
-    this.#buffer ??= Buffer.allocUnsafeSlow(this.#pieceBytes);
+    this.#buffer ??= Buffer.allocUnsafeSlow(this.#memory.bytes);
     const buffer = this.#buffer;
     const length = Math.min(buffer.byteLength, to - from);
     const { bytesRead } = await inTurn(this.#signal, () => this.#handle.read(buffer, 0, length, from));
@@ -47,6 +46,7 @@ export class PieceReader {
 
   /** Nobody waits for it: a disk that hangs does not let go. */
   close(): void {
+    this.#memory.giveBack();
     closeBehind(this.#handle);
   }
 }

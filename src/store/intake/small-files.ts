@@ -1,4 +1,4 @@
-import { stat as statOf } from 'node:fs';
+import { lstat as statOf } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { settleEach } from '../disk/bulk.ts';
 import { temporaryName, unlessUnsupported } from '../disk/durable.ts';
@@ -32,6 +32,6 @@ async function fill(handle: FileHandle | null, bytes: Uint8Array | undefined): P
 /** Whether something with this name and size is there. An error of a promise's `stat` costs a stack trace for each new file. */
 export async function hasSize(path: string, size: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
-  statOf(path, (error, stats) => resolve(error === null && stats.size === size));
+  statOf(path, (error, stats) => resolve(error === null && stats.isFile() && stats.size === size));
   return await promise;
 }

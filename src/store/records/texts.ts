@@ -37,7 +37,7 @@ export class Texts {
   }
 
   async remove(id: string): Promise<void> {
-    if (this.#readOnly === null) await rm(this.#path(id), { force: true });
+    if (this.#readOnly === null) await rm(this.#path(id), { recursive: true, force: true });
   }
 
   #path(id: string): string {

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { type BigIntStats, constants } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
 import { type FileHandle, lstat, open } from 'node:fs/promises';
 import type { Clock } from '../../domain/clock.ts';
 import { errnoOf } from '../../domain/errors.ts';
 import { delay } from '../../policy/abort.ts';
+import { READ_REGULAR } from '../disk/regular.ts';
 import type { BlobInfo } from '../intake/blobs.ts';
 import type { Pace } from './pace.ts';
 
@@ -96,7 +97,7 @@ export class Inspector {
 
   async #hash(path: string): Promise<string> {
     // Neither a link out of the cache nor a pipe that nobody writes to.
-    const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const handle = await open(path, READ_REGULAR);
     try {
       return await this.#hashAll(handle);
     } finally {

@@ -1,7 +1,15 @@
-import { lstat, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { lstat, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
-import { isAbsent, isGone, makeDirectory, sync, temporaryName, writeFileDurably } from '../disk/durable.ts';
+import {
+  isAbsent,
+  isGone,
+  makeDirectory,
+  readIfThere,
+  sync,
+  temporaryName,
+  writeFileDurably,
+} from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
 import { readManifest } from '../records/manifests.ts';
 import { SnapshotId } from '../records/ref-record.ts';
@@ -67,7 +75,7 @@ export class Quarantine {
         if ((await identityOf(dir)) === identity) await this.#move(dir);
       }
       await sync(this.#layout.snapshots);
-      await rm(path, { force: true });
+      await rm(path, { recursive: true, force: true });
     }
   }
 
@@ -133,7 +141,7 @@ export class Quarantine {
 
 async function intentIn(path: string): Promise<Intent> {
   try {
-    return Intent.parse(JSON.parse(await readFile(path, 'utf8')));
+    return Intent.parse(JSON.parse((await readIfThere(path)) ?? ''));
   } catch {
     return [];
   }

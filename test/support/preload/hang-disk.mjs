@@ -32,7 +32,7 @@ for (const name of Object.keys(fs)) {
   };
 }
 
-for (const name of ['stat', 'readFile']) {
+for (const name of ['open', 'stat', 'lstat', 'readFile']) {
   const original = callbacks[name];
   callbacks[name] = (path, ...rest) => {
     const go = () => original(path, ...rest);

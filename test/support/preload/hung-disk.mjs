@@ -57,7 +57,7 @@ for (const [name, original] of Object.entries(fs.promises)) {
 }
 
 // What streams are opened by, and what is asked without a handle.
-for (const name of ['open', 'stat', 'readFile']) {
+for (const name of ['open', 'stat', 'lstat', 'readFile']) {
   const original = fs[name];
   fs[name] = (path, ...rest) => {
     const go = () => original(path, ...rest);
