@@ -81,7 +81,7 @@ export class Lookback {
   }
 
   #ofName(refs: Refs, scope: Scope, name: string): readonly Given[] {
-    const named = refs.named(scope, name).filter(({ uri }) => 'name' in uri);
+    const named = refs.models.named(scope, name).filter(({ uri }) => 'name' in uri);
     return this.#usable(refs, scope, named);
   }
 

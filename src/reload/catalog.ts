@@ -46,7 +46,7 @@ export class CachedModels implements Catalog {
     const store = this.#options.cache.opened;
     if (store === null) return;
     const scope = this.#scope(caller);
-    for (const name of store.refs.names(scope)) {
+    for (const name of store.refs.models.names(scope)) {
       const model = this.#model(store, scope, name);
       // It may have been forgotten since they were begun.
       if (model !== null) yield model;
@@ -59,7 +59,7 @@ export class CachedModels implements Catalog {
   }
 
   #model(store: Store, scope: Scope, name: string): ModelSummary | null {
-    const refs = store.refs.named(scope, name).map(ref => this.#summary(store, scope, ref));
+    const refs = store.refs.models.named(scope, name).map(ref => this.#summary(store, scope, ref));
     return refs.length === 0 ? null : { name, refs };
   }
 

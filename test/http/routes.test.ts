@@ -18,8 +18,8 @@ test('GET /v1/models/{name} shows one model', async () => {
 });
 
 test('a name that only an address of the catalog could have is still found: a run’s', async () => {
-  const models = () => [{ name: 'runs:r1', refs: [] }];
-  const { url } = await sidecar({ catalog: { ...CATALOG, models } });
+  const model = () => ({ name: 'runs:r1', refs: [] });
+  const { url } = await sidecar({ catalog: { ...CATALOG, model } });
   expect(members(await call(`${url}/v1/models/runs%3Ar1`))).toEqual({ name: 'runs:r1', refs: [] });
 });
 

@@ -26,6 +26,8 @@ export class Refs {
   readonly #onWriteError: (error: Error) => void;
   readonly #usage: Usage;
   readonly #table = new RefTable();
+  /** Which there are in a scope, and what refs each has. */
+  readonly models: Pick<RefTable, 'names' | 'named'> = this.#table;
   /** One writer a ref at a time. */
   readonly #turns = new Turns();
   readonly #saves: RefSaves;
@@ -62,17 +64,7 @@ export class Refs {
   }
 
   all(scope: Scope): readonly Ref[] {
-    return this.names(scope).flatMap(name => this.named(scope, name));
-  }
-
-  /** Of all models that have refs, sorted. */
-  names(scope: Scope): readonly string[] {
-    return this.#table.names(scope);
-  }
-
-  /** Of one model. */
-  named(scope: Scope, name: string): readonly Ref[] {
-    return this.#table.named(scope, name);
+    return this.models.names(scope).flatMap(name => this.models.named(scope, name));
   }
 
   /** Of all scopes. */
