@@ -26,7 +26,6 @@ export class Refs {
   readonly #onWriteError: (error: Error) => void;
   readonly #usage: Usage;
   readonly #table = new RefTable();
-  /** Which there are in a scope, and what refs each has. */
   readonly models: Pick<RefTable, 'names' | 'named'> = this.#table;
   /** One writer a ref at a time. */
   readonly #turns = new Turns();
@@ -67,7 +66,6 @@ export class Refs {
     return this.models.names(scope).flatMap(name => this.models.named(scope, name));
   }
 
-  /** Of all scopes. */
   everyone(): readonly Ref[] {
     return this.#table.all.map(entry => entry.ref);
   }
