@@ -37,7 +37,7 @@ const SHORT: Sizes = {
   failEvery: 4,
   failLargeEvery: 5,
   restartEach: false,
-  overloadSeconds: 4,
+  overloadSeconds: 8,
   publishes: 100,
   readers: 20,
   swaps: 120,
