@@ -48,6 +48,7 @@ const RUNS: Readonly<Record<string, Run>> = {
     work: vitest('test/crash/share.test.ts', 'test/crash/survivor.test.ts'),
   },
   quota: { title: 'Many versions under a small quota', work: vitest('test/faults/quota.test.ts') },
+  answers: { title: 'Long answers of MLflow’s in 512 MiB', work: vitest('test/faults/long-answers.test.ts') },
   matrix: { title: 'Everything that MLflow can do wrong', work: vitest('test/faults/matrix.test.ts') },
   proxy: {
     title: 'MLflow’s own clients, through everything that it can do wrong and through swaps',

@@ -20,6 +20,8 @@ interface Sizes {
   readonly readers: number;
   /** Of two versions that clients load through the proxy meanwhile. */
   readonly swaps: number;
+  /** Of MLflow's long answers, at once. */
+  readonly longAnswers: number;
   /** Versions that are loaded once each, by number, under a quota of three and a half of them. */
   readonly numbered: { readonly versions: number; readonly bytes: number };
   /** Of logging, registering, reloading and loading, on each MLflow. */
@@ -41,6 +43,7 @@ const SHORT: Sizes = {
   publishes: 100,
   readers: 20,
   swaps: 120,
+  longAnswers: 3,
   numbered: { versions: 12, bytes: 1024 * 1024 },
   interleavings: 4,
   stallMs: 400,
@@ -57,6 +60,7 @@ const LONG: Sizes = {
   publishes: 10_000,
   readers: 100,
   swaps: 2_000,
+  longAnswers: 16,
   numbered: { versions: 200, bytes: 10 * 1024 * 1024 },
   interleavings: 200,
   stallMs: 100,
