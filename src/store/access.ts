@@ -1,6 +1,7 @@
 import { access as reach, readdir } from 'node:fs/promises';
 import type { Clock } from '../domain/clock.ts';
 import { errnoOf, SidecarError, toSidecarError } from '../domain/errors.ts';
+import type { Scope } from '../domain/scope.ts';
 import { makeDirectory } from './disk/durable.ts';
 import { type FileSystem, probeFileSystem } from './disk/file-system.ts';
 import { Layout } from './disk/layout.ts';
@@ -22,12 +23,22 @@ export interface Access {
  * Makes the layout, removes what dead processes left, and takes a lease, where anything can be written.
  * @throws SidecarError where nothing can be read either
  */
-export async function accessTo(layout: Layout, cacheDir: string, clock: Clock): Promise<Access> {
+export async function accessTo(
+  layout: Layout,
+  cacheDir: string,
+  scope: Scope | null,
+  clock: Clock,
+): Promise<Access> {
   try {
     await makeLayout(layout);
-    const swept = await sweepLitter(layout, clock.now());
-    const isAlone = (await readdir(layout.tmp)).length === 0;
-    const lease = await Lease.take(layout.tmp);
+    const take = () => Lease.take(layout.tmp, scope?.id);
+    // Where the disk is full, what dead processes left may be what it is full of.
+    const lease = await take().catch(async () => {
+      await sweepLitter(layout, clock);
+      return await take();
+    });
+    const swept = await sweepLitter(layout, clock);
+    const isAlone = (await readdir(layout.tmp)).length === 1;
     const fileSystem = await probeFileSystem(layout.root, lease.dir);
     const ownership = await Ownership.of(layout.tmp, lease, clock);
     return { lease, ownership, problem: null, swept, isAlone, fileSystem };
@@ -45,7 +56,7 @@ export async function accessTo(layout: Layout, cacheDir: string, clock: Clock): 
 /** Why nothing can be written in the directory; null where it can. */
 export async function problemOf(cacheDir: string, clock: Clock): Promise<SidecarError | null> {
   try {
-    const { lease, ownership, problem } = await accessTo(new Layout(cacheDir), cacheDir, clock);
+    const { lease, ownership, problem } = await accessTo(new Layout(cacheDir), cacheDir, null, clock);
     ownership.release();
     await lease?.release();
     return problem;
@@ -55,10 +66,10 @@ export async function problemOf(cacheDir: string, clock: Clock): Promise<Sidecar
 }
 
 /** Removes what dead processes left, but for beginnings of large files that are worth going on with; returns how many those were. */
-export async function sweepLitter(layout: Layout, now: number): Promise<number> {
+export async function sweepLitter(layout: Layout, clock: Clock): Promise<number> {
   const partials = new Partials(layout, layout.tmp);
-  const swept = await sweepDeadLeases(layout.tmp, now, dead => partials.rescue(dead));
-  await partials.sweep(now);
+  const swept = await sweepDeadLeases(layout.tmp, clock, dead => partials.rescue(dead));
+  await partials.sweep(clock.now());
   return swept;
 }
 

@@ -84,7 +84,7 @@ export class Store {
     const tmp = access.lease?.dir ?? layout.tmp;
     this.#writes = new WriteProbe(dirname(layout.root), tmp);
     // What a container left that was replaced by another shows only when its heartbeat has been missing for a while.
-    const sweep = unlessRunning(() => sweepLitter(layout, clock.now()));
+    const sweep = unlessRunning(() => sweepLitter(layout, clock));
     this.#sweeper = setInterval(sweep, SWEEP_MS).unref();
     this.partials = new Partials(layout, tmp);
     this.jobs = new Texts(layout.jobs, tmp, access.problem);
@@ -121,7 +121,7 @@ export class Store {
     events: EventBus,
     limits = UNLIMITED,
   ): Promise<Store> {
-    const access = await accessTo(new Layout(cacheDir), cacheDir, clock);
+    const access = await accessTo(new Layout(cacheDir), cacheDir, own, clock);
     const layout = new Layout(cacheDir, access.fileSystem);
     const store = new Store(layout, access, own, limits, clock, events);
     const rights = { tmp: access.lease?.dir ?? null, isAlone: access.isAlone };

@@ -16,9 +16,13 @@ export interface Child {
   kill(): Promise<void>;
 }
 
-/** Starts a process on the store; it is ended with the test at the latest. */
-export function start(args: readonly string[]): Child {
-  const child = spawn(process.execPath, [SCRIPT, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+/**
+ * Starts a process on the store; it is ended with the test at the latest.
+ * @param via a command that starts what follows it, and ends it when it is ended
+ */
+export function start(args: readonly string[], via: readonly string[] = []): Child {
+  const [command = process.execPath, ...rest] = [...via, process.execPath, SCRIPT, ...args];
+  const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = once(child, 'close');
   const lines: string[] = [];
   const heard = new EventTarget();

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import { NO_DEMAND } from '../../src/store/collect/collector.ts';
-import { pidSpace } from '../../src/store/disk/lease.ts';
+import { pidSpace } from '../../src/store/disk/process-identity.ts';
 import { Vanished } from '../../src/store/disk/vanished.ts';
 import {
   blobsIn,
@@ -31,6 +31,7 @@ import {
 
 const KIB = 1_024;
 const OTHER = scopeOf('http://another:5000', null, null);
+const THIRD = scopeOf('http://third:5000', null, null);
 
 test('under a quota of three versions the last two of a ref stay, whole, and older ones make room', async () => {
   const opened = await openLimited({ maxBytes: 3 * SIZE });
@@ -115,6 +116,26 @@ describe('kept is', () => {
     expect(shortBytes).toBe(SIZE);
     expect(await snapshotsIn(ours.dir)).toEqual([one, two].toSorted());
     expect(await filesBelow(join(ours.dir, 'v1/state/scopes'))).toEqual([`${OWN.id}/churn/Production.json`]);
+  });
+
+  test('what a process of another host shows to readers; once it is a minute silent it goes', async () => {
+    const opened = await openLimited({ maxBytes: 3 * SIZE });
+    const [kept = '', gone = ''] = await Promise.all(
+      [OTHER, THIRD].map((own, n) => load(opened, n, { own, uri: parseModelUri('models:/churn/1') })),
+    );
+    const elsewhere = join(opened.store.layout.tmp, 'elsewhere');
+    await mkdir(elsewhere);
+    // It came after this one, which owns the cache.
+    const lease = { pid: 1, space: 'another', since: Date.now() + MINUTE_MS, scope: OTHER.id };
+    await writeFile(join(elsewhere, 'owner.json'), JSON.stringify(lease));
+    opened.clock.advance(MINUTE_MS / 2);
+    await load(opened, 2);
+    await load(opened, 3);
+    expect(await snapshotsIn(opened.dir)).toContain(kept);
+    expect(await snapshotsIn(opened.dir)).not.toContain(gone);
+    opened.clock.advance(2 * MINUTE_MS);
+    await load(opened, 4);
+    expect(await snapshotsIn(opened.dir)).not.toContain(kept);
   });
 
   test('everything, by a process that does not own the cache', async () => {

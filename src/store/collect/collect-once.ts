@@ -60,7 +60,7 @@ async function collectAsOwner(
   try {
     const [owner] = await ownership.living();
     if (!ownership.isOwner()) return { collection: null, ownerPid: owner?.pid ?? null };
-    await sweepLitter(layout, options.clock.now());
+    await sweepLitter(layout, options.clock);
     return {
       collection: await collectorOf(layout, lease.dir, ownership, options).collect(NO_DEMAND),
       ownerPid: null,

@@ -89,7 +89,7 @@ export class Collector {
       const { layout, tmp, ownership, clock } = this.#options;
       // What a process left that was killed at it may hold contents that nobody else has.
       if (await ownership.check()) {
-        await sweepLitter(layout, clock.now());
+        await sweepLitter(layout, clock);
         await removeLeftovers(tmp);
       }
       return await this.carryOut(await this.plan(demand));
@@ -125,14 +125,15 @@ export class Collector {
 
   async #knowledge() {
     const { refs, usage, ownership, own, limits, tmp } = this.#options;
-    // Another process may give for longer what this one takes for too old.
-    const isAlone = (await ownership.living()).length <= 1;
+    // What another process shows to readers it may have configured, or give for longer.
+    const shown = (await ownership.others()).map(({ scope }) => scope);
+    const isTheirs = (scopeId: string) => shown.some(scope => scope === undefined || scope === scopeId);
     return {
       tmp,
       usage,
       refs: () => refs.everyone(),
       isExpendable: (ref: Pick<RefItem, 'uri'>, scopeId: string) =>
-        (isAlone || scopeId === own.id) && !limits.models.has(formatModelUri(ref.uri)),
+        (scopeId === own.id || !isTheirs(scopeId)) && !limits.models.has(formatModelUri(ref.uri)),
     };
   }
 

@@ -6,8 +6,8 @@ const CHECK_MS = 10_000;
 
 /**
  * Of several processes on one cache directory one is the owner, who tidies up: the living one that came first. It passes on
- * by itself when that one ends: at once to a process on the same host that looks, elsewhere when the heartbeat is a
- * minute old. Two may take themselves for the owner for a moment, so whatever an owner does must bear that.
+ * by itself when that one ends: at once to a process on the same host that looks, elsewhere, and where it only hangs, when the
+ * heartbeat is a minute old. Two may take themselves for the owner for a moment, so whatever an owner does must bear that.
  */
 export class Ownership {
   readonly #tmp: string;
@@ -33,6 +33,11 @@ export class Ownership {
     return ownership;
   }
 
+  /** The living processes but this one. */
+  async others(): Promise<readonly LiveLease[]> {
+    return (await this.living()).filter(({ dir }) => dir !== this.#lease?.dir);
+  }
+
   /** As of the last look, at most 10 s ago. */
   isOwner(): boolean {
     return this.#isOwner;
@@ -47,7 +52,7 @@ export class Ownership {
 
   /** The processes that work on the directory, the owner first. */
   async living(): Promise<readonly LiveLease[]> {
-    return await liveLeases(this.#tmp, this.#clock.now()).catch(() => []);
+    return await liveLeases(this.#tmp, this.#clock).catch(() => []);
   }
 
   release(): void {

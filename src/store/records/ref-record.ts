@@ -101,7 +101,8 @@ export function parseRef(text: string): { readonly ref: Ref; readonly scopeId: s
     const stored = StoredRef.parse(JSON.parse(text));
     const ref: Ref = {
       uri: parseModelUri(stored.model_uri),
-      resolved: stored.resolved === null ? null : { ...stored.resolved, at: stored.resolved.at * 1_000 },
+      resolved:
+        stored.resolved === null ? null : { ...stored.resolved, at: Math.round(stored.resolved.at * 1_000) },
       published: stored.published,
       previous: stored.previous,
       confirmedAt: milliseconds(stored.confirmed_at),
@@ -118,5 +119,5 @@ function seconds(ms: number | null): number | null {
 }
 
 function milliseconds(s: number | null): number | null {
-  return s === null ? null : s * 1_000;
+  return s === null ? null : Math.round(s * 1_000);
 }
