@@ -147,7 +147,7 @@ describe('the heartbeat of another host is compared with', () => {
     const tmp = await temporaryDirectory();
     const lease = await Lease.take(tmp);
     await leftBy(tmp, STRANGER);
-    const wrong = { now: () => Date.now() + 24 * 60 * MINUTE_MS, monotonic: systemClock.monotonic };
+    const wrong = { now: () => Date.now() + 24 * 60 * MINUTE_MS, monotonic: () => systemClock.monotonic() };
     expect(await liveLeases(tmp, wrong)).toHaveLength(2);
     expect(await sweepDeadLeases(tmp, wrong)).toBe(0);
     await lease.release();
@@ -166,7 +166,7 @@ describe('the heartbeat of another host is compared with', () => {
     const tmp = await temporaryDirectory();
     const name = await leftBy(tmp, STRANGER);
     expect(await liveLeases(tmp, systemClock)).toHaveLength(1);
-    const set = { now: () => Date.now() + 60 * MINUTE_MS, monotonic: systemClock.monotonic };
+    const set = { now: () => Date.now() + 60 * MINUTE_MS, monotonic: () => systemClock.monotonic() };
     expect(await sweepDeadLeases(tmp, set)).toBe(0);
     expect(await readdir(tmp)).toEqual([name]);
   });

@@ -144,11 +144,11 @@ async function lookAt(dir: string, clock: Clock): Promise<Looked> {
   const owner = await ownerOf(file);
   if (taken.has(dir)) return { owner, runs: true, isBeating: true };
   const runs = owner === null ? null : await isRunning(owner);
-  return { owner, runs, isBeating: await isBeating(dir, file, clock) };
+  return { owner, runs, isBeating: await hasHeartbeat(dir, file, clock) };
 }
 
 /** A disk that fails to say when the last heartbeat was does not say that there is none. */
-async function isBeating(dir: string, file: string, clock: Clock): Promise<boolean> {
+async function hasHeartbeat(dir: string, file: string, clock: Clock): Promise<boolean> {
   try {
     const found = (await ifAbsent(null, stat(file))) ?? (await ifAbsent(null, stat(dir)));
     return found !== null && ageOf(dir, found.mtimeMs, clock) <= STALE_MS;
