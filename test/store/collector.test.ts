@@ -121,7 +121,9 @@ describe('kept is', () => {
   test('what a process of another host shows to readers; once it is a minute silent it goes', async () => {
     const opened = await openLimited({ maxBytes: 3 * SIZE });
     const [kept = '', gone = ''] = await Promise.all(
-      [OTHER, THIRD].map((own, n) => load(opened, n, { own, uri: parseModelUri('models:/churn/1') })),
+      [OTHER, THIRD].map((scope, n) =>
+        load(opened, n, { own: { ...scope, own: false }, uri: parseModelUri('models:/churn/1') }),
+      ),
     );
     const elsewhere = join(opened.store.layout.tmp, 'elsewhere');
     await mkdir(elsewhere);
