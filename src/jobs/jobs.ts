@@ -208,7 +208,10 @@ export class KeptJobs implements Jobs {
     const record = await records.read(id);
     if (record === UNKNOWN) return false;
     if (record === null || this.#kept.isExpired(record)) await this.#kept.forget(id);
-    else if (record.scope !== scope) return true;
+    else if (record.scope !== scope) {
+      // Of a registry that nobody serves any more.
+      if (this.#kept.isExpired(record, record.deadline_at)) await this.#kept.forget(id);
+    }
     // The ends that other processes left are limited together with our own.
     else if (record.end !== null) this.#kept.add(record, true);
     else return (await this.#adopted(record))?.process === records.process;

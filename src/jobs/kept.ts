@@ -53,8 +53,10 @@ export class Kept {
     return this.#leaving.has(id);
   }
 
-  isExpired({ end }: JobRecord): boolean {
-    return end !== null && this.#clock.now() / 1_000 - end.at > KEPT_S;
+  /** @param endedAt in seconds since 1970: for what has no end, and nobody will give it one; null where somebody may */
+  isExpired({ end }: JobRecord, endedAt: number | null = null): boolean {
+    const at = end?.at ?? endedAt;
+    return at !== null && this.#clock.now() / 1_000 - at > KEPT_S;
   }
 
   /** Gone at once; resolves when its record is, or when the disk takes too long. Whoever waits for it is told. */

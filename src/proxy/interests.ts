@@ -4,6 +4,8 @@ import { type ArtifactRoot, type VersionRoot, versionKey } from '../domain/versi
 
 /** What a client asked about so long ago is none of the load that it is in now. */
 const MOST = 1_000;
+/** Of one version or root: more names than these are not asked for in one load. */
+const MOST_URIS = 100;
 
 interface Held {
   readonly uri: ModelUri;
@@ -38,7 +40,7 @@ export class Interests {
     const text = formatModelUri(uri);
     const key = JSON.stringify([scope.id, name, version]);
     this.#versions.update(JSON.stringify([scope.id, text]), () => key);
-    this.#urisOf.update(key, uris => (uris ?? new Map()).set(text, uri));
+    this.#urisOf.update(key, uris => added(uris, text, uri));
   }
 
   /** A client was told where the files of this version are. */
@@ -126,7 +128,7 @@ export class Interests {
 
   #hold(scope: Scope, root: VersionRoot, held: Held): void {
     const text = formatModelUri(held.uri);
-    this.#roots.update(versionRootKey(scope, root), uris => (uris ?? new Map()).set(text, held));
+    this.#roots.update(versionRootKey(scope, root), uris => added(uris, text, held));
   }
 
   #isStillMeant(scope: Scope, { uri, version }: Held): boolean {
@@ -142,6 +144,16 @@ function versionRootKey(scope: Scope, { root, version }: VersionRoot): string {
 
 function rootKey(scope: Scope, root: ArtifactRoot): string {
   return JSON.stringify([scope.id, root]);
+}
+
+/** One more, in place of the one that was added longest ago where there are too many. */
+function added<T>(before: Map<string, T> | undefined, key: string, value: T): Map<string, T> {
+  const all = before ?? new Map<string, T>();
+  all.delete(key);
+  all.set(key, value);
+  const [oldest] = all.keys();
+  if (oldest !== undefined && all.size > MOST_URIS) all.delete(oldest);
+  return all;
 }
 
 /** A map of what was touched last. */

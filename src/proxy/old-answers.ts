@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Clock } from '../domain/clock.ts';
 import type { SidecarError } from '../domain/errors.ts';
+import { Recent } from '../policy/recent.ts';
 import { REFUSED_GRACE_MS } from '../reload/case.ts';
 import type { Refs } from '../store/records/refs.ts';
 import type { Answer } from './answer.ts';
@@ -20,13 +21,16 @@ const OF_PUBLISHED = new Set<Read['route']>([
   'artifacts',
 ]);
 
+/** Callers may name any workspace. */
+const MOST_SCOPES = 1_000;
+
 /** What is given while MLflow does not answer. */
 export class OldAnswers {
   readonly #kept: KeptAnswers;
   readonly #maxStaleMs: number;
   readonly #clock: Clock;
   /** Since when MLflow refuses the sidecar's own credential, by scope. */
-  readonly #refusedSince = new Map<string, number>();
+  readonly #refusedSince = new Recent<number>(MOST_SCOPES);
 
   constructor(kept: KeptAnswers, maxStaleMs: number, clock: Clock) {
     this.#kept = kept;
@@ -51,7 +55,7 @@ export class OldAnswers {
   /** MLflow refuses the sidecar's own credential. */
   refused(read: Read, { scope }: Asker, refs: Refs | null): void {
     const now = this.#clock.now();
-    if (!this.#refusedSince.has(scope.id)) {
+    if (this.#refusedSince.get(scope.id) === undefined) {
       const noted = (refs?.all(scope) ?? []).map(({ refusedAt }) => refusedAt ?? now);
       this.#refusedSince.set(scope.id, Math.min(now, ...noted));
     }

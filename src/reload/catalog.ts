@@ -4,6 +4,7 @@ import type { EventBus } from '../domain/events.ts';
 import { formatModelUri, refKey } from '../domain/model-uri.ts';
 import type { Outcome } from '../domain/outcome.ts';
 import { type Scope, scopeOfCaller } from '../domain/scope.ts';
+import { Recent } from '../policy/recent.ts';
 import type { Cache } from '../store/cache.ts';
 import type { Ref } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
@@ -28,10 +29,13 @@ export interface CatalogOptions {
 
 type LastOutcome = NonNullable<RefSummary['last_outcome']>;
 
+/** As many as there are models in a large cache; refs that are forgotten leave theirs behind. */
+const MOST_OUTCOMES = 10_000;
+
 /** Remembers only what is on the disk as a ref, so that asking for names that do not exist fills no memory. */
 export class CachedModels implements Catalog {
   readonly #options: CatalogOptions;
-  readonly #lastOutcomes = new Map<string, LastOutcome>();
+  readonly #lastOutcomes = new Recent<LastOutcome>(MOST_OUTCOMES);
   #scrub: CacheState['scrub'] = null;
 
   constructor(options: CatalogOptions) {

@@ -24,6 +24,8 @@ interface Sizes {
   readonly longAnswers: number;
   /** Versions that are loaded once each, by number, under a quota of three and a half of them. */
   readonly numbered: { readonly versions: number; readonly bytes: number };
+  /** Callers' tokens, each a new one; paths of a run of which nothing can be had. */
+  readonly rotating: { readonly tokens: number; readonly paths: number };
   /** Of logging, registering, reloading and loading, on each MLflow. */
   readonly interleavings: number;
   /** What no answer and no tree may hold the event loop up for; more where the machine is shared with other tests. */
@@ -45,6 +47,7 @@ const SHORT: Sizes = {
   swaps: 120,
   longAnswers: 3,
   numbered: { versions: 12, bytes: 1024 * 1024 },
+  rotating: { tokens: 40, paths: 100 },
   interleavings: 4,
   stallMs: 400,
   deepFiles: 6_000,
@@ -62,6 +65,7 @@ const LONG: Sizes = {
   swaps: 2_000,
   longAnswers: 16,
   numbered: { versions: 200, bytes: 10 * 1024 * 1024 },
+  rotating: { tokens: 1_000, paths: 10_000 },
   interleavings: 200,
   stallMs: 100,
   deepFiles: 49_800,
@@ -80,6 +84,7 @@ const MIXED: Sizes = {
   publishes: 1_000,
   swaps: 400,
   numbered: { versions: 40, bytes: 10 * 1024 * 1024 },
+  rotating: { tokens: 600, paths: 2_000 },
   interleavings: 40,
 };
 

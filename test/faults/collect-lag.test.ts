@@ -25,6 +25,7 @@ function largeInventory(): Inventory {
     manifest: `m${n}.json`,
     blobs: [...shared, ...contents(`b${n}`, FILES / 2, 1)],
     lastUsedAt: NOW - 2 * DAY_MS - ((n * 7_919) % VERSIONS),
+    overheadBytes: 0,
     isSuperseded: false,
   }));
   const refs = Array.from({ length: REFS }, (_, n) => ({
@@ -34,10 +35,11 @@ function largeInventory(): Inventory {
     current: `s${n}`,
     previous: `s${n + REFS}`,
     confirmedAt: NOW,
+    notedAt: NOW,
     isExpendable: false,
   }));
   const blobs = [...new Set(snapshots.flatMap(item => item.blobs))];
-  return { snapshots, blobs, refs, orphans: [], spares: [], underWayBytes: 0 };
+  return { snapshots, blobs, refs, orphans: [], spares: [], underWayBytes: 0, stateBytes: 0 };
 }
 
 /** Watches each turn of the event loop; tells how much of the processor the longest took. Others on the machine do not count. */

@@ -1,11 +1,12 @@
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import pLimit from 'p-limit';
 import { expect, onTestFinished, test } from 'vitest';
 import { account } from '../crash/account.ts';
 import { SIZES } from '../crash/sizes.ts';
 import { loadModel } from '../support/mlflow-load.ts';
-import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
+import { type Files, ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { startSidecar } from '../support/sidecar.ts';
 import { reload } from './harness.ts';
 
@@ -121,3 +122,58 @@ test.each(['through the proxy', 'by a reload of its number'])(
   },
   600_000,
 );
+
+/** Of files, links and directories below; without what MLflow said last, of which a limited number is kept. */
+async function entriesIn(dir: string): Promise<number> {
+  const paths = await readdir(dir, { recursive: true });
+  return paths.filter(path => !path.startsWith('v1/state/answers/')).length;
+}
+
+async function residentMiB(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) / 1_024;
+}
+
+test('paths of a run of which nothing can be had, and tokens that are new each time, fill neither disk nor memory', async () => {
+  const { tokens, paths } = SIZES.rotating;
+  const upstream = await ScriptedMlflow.start();
+  const sidecar = await startSidecar(upstream.env);
+  onTestFinished(async () => {
+    await sidecar.stop();
+    await upstream.close();
+  });
+  const parts = Array.from({ length: 30 }, (_, n) => [`part-${n}.txt`, `${n}`]);
+  const files: Files = { MLmodel: 'flavors: {}\n', ...Object.fromEntries(parts) };
+  const { runId } = upstream.addVersion({ name: 'churn', stage: 'Production', files });
+  const few = pLimit(8);
+  const first = await reload(sidecar.url, `runs:/${runId}/no-such-path`);
+  expect(first.outcome).toMatchObject({ path: null });
+  const [entries, memory] = [await entriesIn(sidecar.cacheDir), await residentMiB(sidecar.pid)];
+  await Promise.all(
+    Array.from({ length: paths }, (_, n) =>
+      few(async () => {
+        const { outcome } = await reload(sidecar.url, `runs:/${runId}/no-such-path-${n}`);
+        expect(outcome.path).toBeNull();
+      }),
+    ),
+  );
+  const afterPaths = await entriesIn(sidecar.cacheDir);
+  // What is in work comes and goes.
+  expect(afterPaths - entries).toBeLessThan(20);
+  expect((await readdir(join(sidecar.cacheDir, 'v1/state/answers'))).length).toBeLessThanOrEqual(2_100);
+  await Promise.all(
+    Array.from({ length: tokens }, (_, n) =>
+      few(async () => {
+        const headers = { authorization: `Bearer token-${n}` };
+        const { outcome } = await reload(sidecar.url, URI, {}, { headers });
+        expect(outcome).toMatchObject({ status: 'loaded', warning: null });
+      }),
+    ),
+  );
+  const afterTokens = await entriesIn(sidecar.cacheDir);
+  // Those beyond 256 go once they are unused for five minutes.
+  const perToken = Math.round((afterTokens - afterPaths) / tokens);
+  const grownMiB = Math.round((await residentMiB(sidecar.pid)) - memory);
+  await account('paths and tokens', { tokens, paths, entries: afterTokens, perToken, grownMiB });
+  expect(grownMiB).toBeLessThan(150);
+}, 600_000);

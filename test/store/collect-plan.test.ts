@@ -11,6 +11,7 @@ import {
 } from '../../src/store/collect/collect-plan.ts';
 import type { BlobItem, Inventory, RefItem, SnapshotItem } from '../../src/store/collect/content.ts';
 import type { CollectPlan, Removal, Space } from '../../src/store/collect/plan.ts';
+import { MOST_SCOPES } from '../../src/store/collect/surplus.ts';
 
 const NOW = 1_700_000_000_000;
 const MINUTE_MS = 60_000;
@@ -32,7 +33,15 @@ function blob(sha256: string, size: number, change: Partial<BlobItem> = {}): Blo
 }
 
 function snapshot(id: string, ageMs: number, blobs: readonly BlobItem[], change: Partial<SnapshotItem> = {}) {
-  return { id, manifest: `${id}.json`, blobs, lastUsedAt: NOW - ageMs, isSuperseded: false, ...change };
+  return {
+    id,
+    manifest: `${id}.json`,
+    blobs,
+    lastUsedAt: NOW - ageMs,
+    overheadBytes: 0,
+    isSuperseded: false,
+    ...change,
+  };
 }
 
 /** A snapshot with a content of its own. */
@@ -48,6 +57,7 @@ function ref(name: string, current: string | null, previous: string | null = nul
     current,
     previous,
     confirmedAt: NOW - ageMs,
+    notedAt: 0,
     isExpendable: true,
   };
 }
@@ -58,7 +68,7 @@ function inventoryOf(
   rest: Partial<Inventory> = {},
 ): Inventory {
   const blobs = [...new Set(snapshots.flatMap(item => item.blobs))];
-  return { snapshots, refs, blobs, orphans: [], spares: [], underWayBytes: 0, ...rest };
+  return { snapshots, refs, blobs, orphans: [], spares: [], underWayBytes: 0, stateBytes: 0, ...rest };
 }
 
 function planned(inventory: Inventory, space: Partial<Space> = {}): CollectPlan {
@@ -354,6 +364,75 @@ describe('what nothing but old questions keep', () => {
   });
 });
 
+describe('what does not count as contents', () => {
+  const MIB = 1_048_576;
+
+  test('counts above the first MiB: directories, records, asynchronous reloads and kept answers', () => {
+    const items = [1, 2, 3].map(n => version(String(n), n * HOUR_MS, 100, { overheadBytes: MIB }));
+    expect(planned(inventoryOf(items.slice(1, 2)))).toMatchObject({ usedBytes: 100 });
+    const inventory = inventoryOf(items, [], { stateBytes: 10 });
+    expect(planned(inventory, { maxBytes: 3 * MIB })).toMatchObject({
+      usedBytes: 2 * MIB + 310,
+      removals: [],
+    });
+    const plan = planned(inventory, { maxBytes: MIB + 1_000 });
+    expect(removed(plan)).toEqual(['space 3']);
+    expect(plan).toMatchObject({ freedBytes: MIB + 100, freedOverheadBytes: MIB, shortBytes: 0 });
+  });
+
+  test('of a download that is being made a snapshot counts once', () => {
+    const arrived = blob('arrived', 800, { links: 0, changedAt: NOW });
+    const plan = planned(inventoryOf([], [], { blobs: [arrived] }), { reservedBytes: 800, neededBytes: 100 });
+    expect(plan).toMatchObject({ usedBytes: 800, gracedBytes: 800, shortBytes: 0 });
+  });
+
+  /** As many callers' credentials as `count`, each with one model; the first one was used longest ago. */
+  const callers = (count: number, ageMs: number) => {
+    const ids = Array.from({ length: count }, (_, n) => `s${n}`);
+    const refs = ids.map((id, n) => ({
+      ...ref(id, id, null, ageMs - n),
+      scopeId: id,
+      path: `state/scopes/${id}/m.json`,
+    }));
+    return inventoryOf(
+      ids.map((id, n) => version(id, ageMs - n, 1)),
+      refs,
+    );
+  };
+
+  test('is limited in number, however much room there is: scopes of callers', () => {
+    const plan = planned(callers(MOST_SCOPES + 2, HOUR_MS), { maxBytes: 1e9 });
+    expect(removed(plan)).toEqual(['litter ref scopes', 'litter s0', 'litter ref scopes', 'litter s1']);
+    expect(planned(callers(MOST_SCOPES + 2, MINUTE_MS), { maxBytes: 1e9 }).removals).toEqual([]);
+  });
+
+  test('is limited in number, however much room there is: snapshots that nothing points to, once they are a day old', () => {
+    const items = Array.from({ length: 1_002 }, (_, n) => version(`v${n}`, 2 * DAY_MS - n, 1));
+    expect(removed(planned(inventoryOf(items), { maxBytes: 1e9 }))).toEqual(['litter v0', 'litter v1']);
+    const young = items.map(item => ({ ...item, lastUsedAt: NOW - HOUR_MS }));
+    expect(planned(inventoryOf(young), { maxBytes: 1e9 }).removals).toEqual([]);
+  });
+
+  test('goes once it is a day old: a record that gives nothing and that nobody configured', () => {
+    const there = version('there', HOUR_MS);
+    const empty = (name: string, ageMs: number) => ({
+      ...ref(name, null),
+      confirmedAt: null,
+      notedAt: NOW - ageMs,
+    });
+    const refs = [
+      empty('old', DAY_MS),
+      empty('young', HOUR_MS),
+      { ...empty('configured', DAY_MS), isExpendable: false },
+      ref('gone', 'is not there', null, DAY_MS),
+      ref('there', 'there'),
+    ];
+    expect(removed(planned(inventoryOf([there], refs)))).toEqual(['litter ref old', 'litter ref gone']);
+    // A disk that shows no snapshot at all does not say that each of them is gone.
+    expect(planned(inventoryOf([], refs)).removals).toEqual([]);
+  });
+});
+
 const anInventory = fc
   .record({
     versions: fc.array(
@@ -403,7 +482,7 @@ const anInventory = fc
       ...(one.isNumbered ? { uri: parseModelUri(`models:/r${at}/1`) } : {}),
     }));
     const parts = spares.map((one, at) => ({ ...one, path: `p${at}` }));
-    return { snapshots, refs: items, blobs, orphans: [], spares: parts, underWayBytes };
+    return { snapshots, refs: items, blobs, orphans: [], spares: parts, underWayBytes, stateBytes: 0 };
   });
 
 function idOf(at: number | null): string | null {

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
 import { NO_DEMAND } from '../../src/store/collect/collector.ts';
+import { MOST_SCOPES } from '../../src/store/collect/surplus.ts';
 import { pidSpace } from '../../src/store/disk/process-identity.ts';
 import { Vanished } from '../../src/store/disk/vanished.ts';
 import {
@@ -366,4 +367,23 @@ describe('versions that were asked for by number', () => {
     await expect(asked(opened, 4)).rejects.toThrow('Most is held by models:/churn/1 (1 version, 9.8 KiB), ');
     expect(await snapshotsIn(opened.dir)).toHaveLength(3);
   });
+});
+
+test('of callers whose token is a new one each time only the last ones keep anything, and all of it is gone with them', async () => {
+  const opened = await openLimited({});
+  await load(opened, 1);
+  const tokens = MOST_SCOPES + 20;
+  for (let n = 0; n < tokens; n++) {
+    await load(opened, 1, {
+      own: { ...scopeOf('http://mlflow:5000', null, `Bearer ${n}`), own: false },
+      size: 20,
+    });
+  }
+  expect(await readdir(opened.store.layout.scopes)).toHaveLength(tokens);
+  opened.clock.advance(6 * MINUTE_MS);
+  await opened.store.collector.collect(NO_DEMAND);
+  expect(await readdir(opened.store.layout.scopes)).toHaveLength(MOST_SCOPES);
+  expect(opened.store.refs.everyone()).toHaveLength(MOST_SCOPES + 1);
+  for (const dir of [opened.store.layout.snapshots, opened.store.layout.manifests, opened.store.layout.used])
+    expect(await readdir(dir)).toHaveLength(MOST_SCOPES + 1);
 });

@@ -1,8 +1,9 @@
-import { readFile, readlink, realpath, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile, readlink, realpath, rm, stat, writeFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { parseModelUri } from '../../src/domain/model-uri.ts';
+import { parseModelUri, refKey } from '../../src/domain/model-uri.ts';
+import { scopeOf } from '../../src/domain/scope.ts';
 import { atMost } from '../support/limits.ts';
 import { fetched, filesBelow, litter, OWN, openStore, reopen, versionOf } from './support.ts';
 
@@ -164,12 +165,45 @@ describe('a confirmation', () => {
 
 test('what is noted last is what the record says', async () => {
   const { store, dir } = await openStore();
+  await store.refs.publish(OWN, URI, await fetched(store, '1'), 1, 0);
   for (let n = 1; n <= 50; n++) {
     store.refs.note(OWN, URI, { resolved: { version: String(n), at: n * 1_000 } });
     if (n % 7 === 0) await turn();
   }
   await store.refs.flush();
   expect(await record(dir)).toMatchObject({ resolved: { version: '50', at: 50 } });
+});
+
+test('of what could never be had nothing is written, and the last thousand are remembered', async () => {
+  const { store, dir } = await openStore();
+  const failing = (n: number) => parseModelUri(`runs:/${'0'.repeat(32)}/no-such-path-${n}`);
+  for (let n = 0; n < 10_000; n++) {
+    store.refs.note(OWN, failing(n), { resolved: { version: null, at: n } });
+    if (n % 500 === 0) await turn();
+  }
+  await store.refs.flush();
+  expect(await filesBelow(join(dir, 'v1/refs'))).toEqual([]);
+  expect(store.refs.everyone()).toHaveLength(1_000);
+  expect(store.refs.get(OWN, failing(9_999)).resolved).toEqual({ version: null, at: 9_999 });
+  expect(store.refs.get(OWN, failing(0)).resolved).toBeNull();
+});
+
+test('a ref that is forgotten leaves no empty directory, and can be published again at once', async () => {
+  const { store, dir } = await openStore();
+  const caller = { ...scopeOf('http://mlflow:5000', null, 'Bearer caller'), own: false };
+  const published = await fetched(store, '1');
+  for (const scope of [OWN, caller]) {
+    await store.refs.publish(scope, URI, published, 1, 0);
+    const path = relative(join(dir, 'v1'), store.layout.record(scope, refKey(URI)));
+    const publishing = [1, 2, 3].map(async n => {
+      await store.refs.forget(scope, URI, path);
+      if (n < 3) await store.refs.publish(scope, URI, published, n, n);
+    });
+    await Promise.all(publishing);
+    await store.refs.forget(scope, URI, path);
+  }
+  for (const base of ['refs', 'models', 'state/scopes'])
+    expect(await readdir(join(dir, 'v1', base))).toEqual([]);
 });
 
 test('a snapshot that is forgotten is published no more', async () => {

@@ -58,7 +58,15 @@ describe('who gets no room is told the numbers and the option’s name:', () => 
   });
 
   test('a version for a file system on which too little is free to begin with', () => {
-    const plan = { removals: [], snapshots: 0, usedBytes: 0, freedBytes: 0, gracedBytes: 0, holders: '' };
+    const plan = {
+      removals: [],
+      snapshots: 0,
+      usedBytes: 0,
+      freedBytes: 0,
+      gracedBytes: 0,
+      freedOverheadBytes: 0,
+      holders: '',
+    };
     const short = { excessBytes: 10 * MIB, shortBytes: 10 * MIB };
     const collected = { plan: { ...plan, ...short }, usedBytes: 0, shortBytes: 10 * MIB };
     const disk = { freeBytes: 6 * MIB, minFreeBytes: 15 * MIB, totalBytes: 100 * MIB };

@@ -10,6 +10,7 @@ import {
 } from './content.ts';
 import { holdersOf } from './holders.ts';
 import type { CollectPlan, Removal, Space, Why } from './plan.ts';
+import { MOST_LOOSE, surplusRefs } from './surplus.ts';
 
 /** A superseded snapshot, or a spare, is kept so long unless space is needed. */
 const KEPT_MS = 24 * 3_600_000;
@@ -38,6 +39,7 @@ export function* planCollection(
   const planner = new Planner(inventory, space, now, yield* Content.of(inventory));
   yield* planner.sortOut();
   yield* planner.removeLitter();
+  yield* planner.removeSurplus();
   planner.removeSpares(now - KEPT_MS);
   yield* planner.removeSuperseded(now - KEPT_MS, SWEPT_TO, 'superseded');
   yield* planner.removeSuperseded(now, 1, 'space');
@@ -53,6 +55,7 @@ class Planner {
   readonly #now: number;
   readonly #removals: Removal[] = [];
   readonly #content: Content;
+  readonly #byId: ReadonlyMap<string, SnapshotItem>;
   /** How many refs keep a snapshot. */
   readonly #keepers = new Map<string, number>();
   /** What may go, least recently used first. */
@@ -61,6 +64,7 @@ class Planner {
   #asked: readonly AskedSnapshot[] = [];
   readonly #forgotten = new Set<RefItem>();
   readonly #usedBytes: number;
+  readonly #overheadBytes: number;
   #gracedBytes = 0;
   #excessBytes = 0;
 
@@ -69,8 +73,10 @@ class Planner {
     this.#space = space;
     this.#now = now;
     this.#content = content;
+    this.#byId = new Map(inventory.snapshots.map(item => [item.id, item]));
     for (const id of inventory.refs.flatMap(keptBy)) this.#keepers.set(id, this.#keepersOf(id) + 1);
     this.#usedBytes = content.bytes;
+    this.#overheadBytes = content.overheadBytes;
   }
 
   /** What may go, and what not yet. */
@@ -82,6 +88,8 @@ class Planner {
     this.#asked = isJustGiven ? asked.slice(0, -1) : asked;
     const graced = loose.filter(item => this.#isGraced(item));
     this.#gracedBytes = yield* this.#bytesOnlyIn(isJustGiven ? [...graced, last.item] : graced);
+    const oldest = this.#now - IN_FLIGHT_GRACE_MS;
+    this.#gracedBytes += yield* this.#content.arrivedSince(this.#inventory.blobs, oldest);
     this.#excessBytes = Math.max(0, this.#excess(1));
     const candidates = loose.filter(item => !this.#isGraced(item));
     this.#candidates = candidates.toSorted((a, b) => a.lastUsedAt - b.lastUsedAt);
@@ -102,6 +110,17 @@ class Planner {
     }
   }
 
+  /** What only callers that come no more, or nobody, could be given, and what nothing has pointed to for a day beyond a number. */
+  *removeSurplus(): Steps<void> {
+    for (const ref of surplusRefs(this.#inventory, this.#now - GIVEN_GRACE_MS, this.#now - KEPT_MS)) {
+      yield;
+      this.#forget(ref, 'litter');
+      this.#removeKeptBy(ref, 'litter');
+    }
+    let surplus = this.#candidates.length - MOST_LOOSE;
+    yield* this.#removeIf(item => surplus-- > 0 && item.lastUsedAt <= this.#now - KEPT_MS, 'litter');
+  }
+
   /** Those that are old always go. */
   removeSpares(changedBefore: number): void {
     const isOld = ({ changedAt }: SpareItem) => changedAt <= changedBefore;
@@ -113,7 +132,7 @@ class Planner {
   }
 
   #removeSpare(item: SpareItem, why: Why): void {
-    this.#content.bytes -= item.bytes;
+    this.#content.removeSpare(item);
     this.#removals.push({ kind: 'spare', why, item });
   }
 
@@ -134,16 +153,14 @@ class Planner {
       // Those that are too old to be given went before.
       if (asked.refs.every(ref => this.#forgotten.has(ref))) continue;
       if (asked.lastUsedAt > usedBefore || this.#excess(1) <= 0) kept.push(asked);
-      else {
-        for (const ref of asked.refs) this.#forget(ref, 'unused');
-        this.#removeSnapshot(asked.item, 'unused');
-      }
+      else this.#removeSnapshot(asked.item, 'unused', asked.refs);
     }
     this.#asked = kept;
   }
 
   #forget(item: RefItem, why: Why): void {
     this.#forgotten.add(item);
+    this.#content.removeRef();
     this.#removals.push({ kind: 'ref', why, item });
   }
 
@@ -155,17 +172,21 @@ class Planner {
         !this.#forgotten.has(ref) &&
         (ref.confirmedAt ?? 0) < confirmedBefore,
     );
-    const byId = new Map(this.#inventory.snapshots.map(item => [item.id, item]));
     for (const item of old.toSorted((a, b) => (a.confirmedAt ?? 0) - (b.confirmedAt ?? 0))) {
       yield;
       if (this.#excess(1) <= 0) return;
       this.#forget(item, 'too_stale');
-      for (const id of keptBy(item)) {
-        this.#keepers.set(id, this.#keepersOf(id) - 1);
-        const snapshot = byId.get(id);
-        if (snapshot === undefined || this.#keepersOf(id) > 0 || this.#isGraced(snapshot)) continue;
-        this.#removeSnapshot(snapshot, 'too_stale');
-      }
+      this.#removeKeptBy(item, 'too_stale');
+    }
+  }
+
+  /** What a ref that was forgotten kept, and no other does. */
+  #removeKeptBy(ref: RefItem, why: Why): void {
+    for (const id of keptBy(ref)) {
+      this.#keepers.set(id, this.#keepersOf(id) - 1);
+      const snapshot = this.#byId.get(id);
+      if (snapshot === undefined || this.#keepersOf(id) > 0 || this.#isGraced(snapshot)) continue;
+      this.#removeSnapshot(snapshot, why);
     }
   }
 
@@ -176,6 +197,7 @@ class Planner {
       snapshots: this.#inventory.snapshots.length,
       usedBytes: this.#usedBytes,
       freedBytes: this.#usedBytes - this.#content.bytes,
+      freedOverheadBytes: this.#overheadBytes - this.#content.overheadBytes,
       gracedBytes: this.#gracedBytes,
       excessBytes: this.#excessBytes,
       shortBytes,
@@ -211,7 +233,8 @@ class Planner {
     this.#candidates = kept;
   }
 
-  #removeSnapshot(item: SnapshotItem, why: Why): void {
+  #removeSnapshot(item: SnapshotItem, why: Why, refs: readonly RefItem[] = []): void {
+    for (const ref of refs) this.#forget(ref, why);
     this.#removals.push({ kind: 'snapshot', why, item, blobs: this.#content.release(item) });
   }
 

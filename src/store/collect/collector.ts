@@ -109,9 +109,11 @@ export class Collector {
     });
     const why = [...new Set(plan.removals.map(removal => removal.why))];
     this.#options.events.emit({ type: 'cache_collected', ...swept, why });
-    const missed = Math.max(0, plan.freedBytes - swept.freedBytes);
+    const missed = Math.max(0, plan.freedBytes - plan.freedOverheadBytes - swept.freedBytes);
+    // What was left in place keeps its record.
+    const freedBytes = swept.freedBytes + (missed === 0 ? plan.freedOverheadBytes : 0);
     const shortBytes = missed === 0 ? plan.shortBytes : Math.max(0, plan.excessBytes - swept.freedBytes);
-    return { plan, usedBytes: usedBytes - swept.freedBytes, shortBytes };
+    return { plan, usedBytes: usedBytes - freedBytes, shortBytes };
   }
 
   async disk(): Promise<Disk> {

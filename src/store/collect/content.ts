@@ -17,6 +17,8 @@ export interface SnapshotItem {
   readonly blobs: readonly BlobItem[];
   /** When it was built, was found again, or stopped being current: the latest of these. */
   readonly lastUsedAt: number;
+  /** What its directories and its record take. */
+  readonly overheadBytes: number;
   /** Whether this process knows that it was superseded then, and that nobody has found it since. */
   readonly isSuperseded: boolean;
 }
@@ -30,6 +32,8 @@ export interface RefItem {
   /** What was published before. */
   readonly previous: string | null;
   readonly confirmedAt: number | null;
+  /** When MLflow last said what it means; 0 where it never did. */
+  readonly notedAt: number;
   /** Whether it may be forgotten: nobody configured it, and no other process may be serving it. */
   readonly isExpendable: boolean;
 }
@@ -62,18 +66,38 @@ export interface Inventory {
   readonly spares: readonly SpareItem[];
   /** What other processes have of the large files that they are downloading. */
   readonly underWayBytes: number;
+  /** What asynchronous reloads and answers that are kept take, which have limits of their own. */
+  readonly stateBytes: number;
 }
+
+/** A record and the directory that it may have to itself, on most file systems. */
+const REF_BYTES = 8_192;
+/** What directories and records may take before it counts. */
+const FREE_OVERHEAD_BYTES = 1_048_576;
 
 /** Which contents how many snapshots have, as snapshots go. */
 export class Content {
   readonly #holders = new Map<BlobItem, number>();
   readonly #dropped = new Set<BlobItem>();
-  bytes: number;
+  #contentBytes: number;
+  #overheadBytes: number;
 
-  private constructor({ spares, blobs, underWayBytes }: Inventory) {
-    this.bytes = underWayBytes;
-    for (const { bytes } of spares) this.bytes += bytes;
-    for (const { size } of blobs) this.bytes += size;
+  private constructor({ spares, blobs, underWayBytes, stateBytes, refs, snapshots }: Inventory) {
+    this.#contentBytes = underWayBytes;
+    for (const { bytes } of spares) this.#contentBytes += bytes;
+    for (const { size } of blobs) this.#contentBytes += size;
+    this.#overheadBytes = stateBytes + refs.length * REF_BYTES;
+    for (const { overheadBytes } of snapshots) this.#overheadBytes += overheadBytes;
+  }
+
+  /** All that counts. */
+  get bytes(): number {
+    return this.#contentBytes + this.overheadBytes;
+  }
+
+  /** As much of it as is of directories and records. */
+  get overheadBytes(): number {
+    return Math.max(0, this.#overheadBytes - FREE_OVERHEAD_BYTES);
   }
 
   static *of(inventory: Inventory): Steps<Content> {
@@ -88,7 +112,7 @@ export class Content {
   #hold(blobs: readonly BlobItem[]): void {
     for (const blob of blobs) {
       this.#holders.set(blob, this.holders(blob) + 1);
-      if (blob.links === 0) this.bytes += blob.size;
+      if (blob.links === 0) this.#contentBytes += blob.size;
     }
   }
 
@@ -96,12 +120,23 @@ export class Content {
     return this.#holders.get(blob) ?? 0;
   }
 
+  /** Of downloads that are being made a snapshot just now: what was reserved for them counts still. */
+  *arrivedSince(blobs: readonly BlobItem[], since: number): Steps<number> {
+    let bytes = 0;
+    for (const blob of blobs) {
+      if (this.holders(blob) === 0 && blob.changedAt > since) bytes += blob.size;
+      yield;
+    }
+    return bytes;
+  }
+
   /** Takes a snapshot away; what nothing else has goes with it. */
   release(snapshot: SnapshotItem): readonly BlobItem[] {
+    this.#overheadBytes -= snapshot.overheadBytes;
     return snapshot.blobs.filter(blob => {
       const others = this.holders(blob) - 1;
       this.#holders.set(blob, others);
-      if (blob.links === 0) this.bytes -= blob.size;
+      if (blob.links === 0) this.#contentBytes -= blob.size;
       return others === 0 && this.drop(blob);
     });
   }
@@ -109,7 +144,15 @@ export class Content {
   drop(blob: BlobItem): boolean {
     if (this.#dropped.has(blob)) return false;
     this.#dropped.add(blob);
-    this.bytes -= blob.size;
+    this.#contentBytes -= blob.size;
     return true;
+  }
+
+  removeSpare({ bytes }: SpareItem): void {
+    this.#contentBytes -= bytes;
+  }
+
+  removeRef(): void {
+    this.#overheadBytes -= REF_BYTES;
   }
 }

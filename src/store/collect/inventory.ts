@@ -14,6 +14,8 @@ import { readSpares } from './spares.ts';
 
 /** A few of the threads that the disk has: whoever waits for a file meanwhile does not wait for this. */
 const READS_AT_ONCE = 4;
+/** Of most file systems. */
+const BLOCK_BYTES = 4_096;
 
 /** What a process knows beyond the disk. */
 export interface Knowledge {
@@ -31,6 +33,8 @@ interface ManifestItem {
   readonly snapshot: string | null;
   readonly sha256s: readonly string[];
   readonly changedAt: number;
+  /** Of the record itself. */
+  readonly bytes: number;
 }
 
 /** What the cache holds. It changes meanwhile: whoever removes anything looks again. */
@@ -53,6 +57,7 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
       manifest: manifest?.name ?? null,
       blobs: manifest === undefined ? [] : blobsOf(manifest),
       lastUsedAt: Math.max(builtAt, usedAt.get(id) ?? 0),
+      overheadBytes: overheadOf(manifest?.bytes ?? 0),
       isSuperseded: knowledge.usage.isSuperseded(id),
     };
   });
@@ -73,7 +78,13 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
     orphans,
     spares: await readSpares(layout),
     underWayBytes: await bytesOfOthers(layout, knowledge.tmp),
+    stateBytes: BLOCK_BYTES * (await namesIn(layout.jobs)).concat(await namesIn(layout.answers)).length,
   };
+}
+
+/** A directory takes about as much as its part of the record, and both take whole blocks. */
+function overheadOf(manifestBytes: number): number {
+  return BLOCK_BYTES * (1 + 2 * Math.ceil(manifestBytes / BLOCK_BYTES));
 }
 
 async function bytesOfOthers({ tmp }: Layout, own: string): Promise<number> {
@@ -96,7 +107,9 @@ export async function readRefs(layout: Layout, knowledge: Knowledge): Promise<re
 
 function refItem(path: string, ref: Ref, scopeId: string, isExpendable: boolean): RefItem {
   const { uri, published, previous, confirmedAt } = ref;
-  return { uri, scopeId, path, current: published?.snapshot ?? null, previous, confirmedAt, isExpendable };
+  const notedAt = ref.resolved?.at ?? 0;
+  const current = published?.snapshot ?? null;
+  return { uri, scopeId, path, current, previous, confirmedAt, notedAt, isExpendable };
 }
 
 async function readBlobs(layout: Layout): Promise<readonly BlobItem[]> {
@@ -119,9 +132,10 @@ async function readManifests(layout: Layout): Promise<readonly ManifestItem[]> {
   return await mapBounded(names, READS_AT_ONCE, async name => {
     const path = join(layout.manifests, name);
     const changed = await writtenAt(path);
-    const stored = parseManifest((await readIfThere(path)) ?? '');
+    const text = (await readIfThere(path)) ?? '';
+    const stored = parseManifest(text);
     const sha256s = stored?.files.map(file => file.sha256) ?? [];
-    return { name, snapshot: stored?.snapshot ?? null, sha256s, changedAt: changed };
+    return { name, snapshot: stored?.snapshot ?? null, sha256s, changedAt: changed, bytes: text.length };
   });
 }
 

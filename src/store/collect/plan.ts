@@ -43,6 +43,8 @@ export interface CollectPlan {
   readonly snapshots: number;
   readonly usedBytes: number;
   readonly freedBytes: number;
+  /** As much of it as is of directories and records. */
+  readonly freedOverheadBytes: number;
   /** Superseded or given so lately that somebody may be reading it: the limit may be exceeded by so much. */
   readonly gracedBytes: number;
   /** What is lacking before anything is removed; 0 where there is room. */

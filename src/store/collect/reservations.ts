@@ -11,6 +11,8 @@ import { diskFull, tooLarge } from './no-room.ts';
 const STEP_BYTES = 1_048_576;
 /** Other processes add to the cache, and things become old enough to go. */
 const COUNT_MS = 10 * 60_000;
+/** Versions that may all be of the same contents, so that only their number tells that something has to go. */
+const MOST_UNCOUNTED = 500;
 /** Not while the process starts. */
 const FIRST_COUNT_MS = 10_000;
 
@@ -31,6 +33,7 @@ export class Reservations {
   readonly #every: NodeJS.Timeout;
   #timer: NodeJS.Timeout;
   #isCounting = false;
+  #uncounted = 0;
   /** Something was added that has to be counted. */
   #isStale = false;
   #isClosed = false;
@@ -87,7 +90,7 @@ export class Reservations {
   /** Something came into the cache; no more than this, since contents may be shared. */
   added(bytes: number): void {
     if (this.#usedBytes !== null) this.#usedBytes += bytes;
-    if ((this.#usedBytes ?? 0) <= this.#maxBytes) return;
+    if ((this.#usedBytes ?? 0) <= this.#maxBytes && ++this.#uncounted < MOST_UNCOUNTED) return;
     this.#countSoon();
   }
 
@@ -144,6 +147,7 @@ export class Reservations {
   async #count(demand: Demand): Promise<Collected> {
     const collected = await this.#collector.collect(demand);
     this.#usedBytes = collected.usedBytes;
+    this.#uncounted = 0;
     return collected;
   }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { close as closeOf, open as openOf, readFile as readOf } from 'node:fs';
-import { chmod, mkdir, open, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, open, readlink, rename, rm, rmdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf } from '../../domain/errors.ts';
@@ -110,6 +110,13 @@ export async function removeLink(path: string, target: string): Promise<void> {
   if (found !== relative(dirname(path), target)) return;
   await rm(path, { force: true });
   await sync(dirname(path));
+}
+
+/** Where it is empty, or not there. */
+export async function removeEmpty(dir: string): Promise<void> {
+  await rmdir(dir).catch((error: unknown) => {
+    if (!(isAbsent(error) || ['ENOTEMPTY', 'EEXIST'].includes(errnoOf(error)))) throw error;
+  });
 }
 
 /** @throws what a failing disk says */

@@ -1,9 +1,13 @@
 import pLimit from 'p-limit';
+import { Recent } from '../../policy/recent.ts';
 
 /** How often the same thing is saved again: more often would wear the disk for a time of day that nobody reads. */
 const EVERY_MS = 1_000;
 /** Where the disk hangs, each holds one of libuv's threads, of which there are more. */
 const MOST_AT_ONCE = 4;
+
+/** More are not saved within that time; one that is forgotten is only saved sooner. */
+const MOST_REMEMBERED = 1_000;
 
 interface Due {
   readonly timer: NodeJS.Timeout;
@@ -13,7 +17,7 @@ interface Due {
 /** When things are saved that nobody waits for: the first time at once, then once a second, and few at a time. */
 export class BackgroundSaves {
   readonly #due = new Map<string, Due>();
-  readonly #startedAt = new Map<string, number>();
+  readonly #startedAt = new Recent<number>(MOST_REMEMBERED);
   readonly #limit = pLimit(MOST_AT_ONCE);
 
   /** Calls `start` when it is time; until then, further wishes for the same key are one with this. */

@@ -4,9 +4,11 @@ import { errnoOf, type SidecarError } from '../../domain/errors.ts';
 import { type ModelUri, refKey } from '../../domain/model-uri.ts';
 import type { Scope } from '../../domain/scope.ts';
 import {
+  isAbsent,
   isGone,
   makeDirectory,
   readIfThere,
+  removeEmpty,
   removeLink,
   replaceLink,
   writeFileDurably,
@@ -57,9 +59,8 @@ export class RefFiles {
   async write(scope: Scope, ref: Ref): Promise<void> {
     if (this.#readOnly !== null) throw this.#readOnly;
     const path = this.#layout.record(scope, refKey(ref.uri));
-    await makeDirectory(dirname(path), 0o755);
     if (scope.own) await this.#putAside(path, scope);
-    await writeFileDurably(path, serializeRef(ref, scope.id), this.#tmp, 0o444);
+    await inDirectory(path, () => writeFileDurably(path, serializeRef(ref, scope.id), this.#tmp, 0o444));
   }
 
   /** Another process shows another registry in the same place: what it serves stays on record, and so in the cache. */
@@ -87,8 +88,8 @@ export class RefFiles {
     }
     if (!scope.own || !this.#hasLinks) return;
     const link = this.#layout.link(refKey(ref.uri));
-    await makeDirectory(dirname(link), 0o755);
-    await replaceLink(link, this.#layout.snapshot(ref.published.snapshot), this.#tmp);
+    const { snapshot } = ref.published;
+    await inDirectory(link, () => replaceLink(link, this.#layout.snapshot(snapshot), this.#tmp));
   }
 
   /** Takes the link away, unless it points to another snapshot by now. */
@@ -115,11 +116,29 @@ export class RefFiles {
 
   /** @param path of the record, from the layout's root */
   async remove(path: string): Promise<void> {
-    const record = join(this.#layout.root, path);
-    if (dirname(dirname(record)) === this.#layout.refs)
-      await rm(join(this.#layout.models, relative(this.#layout.refs, record).replace(/\.json$/, '')), {
-        force: true,
-      });
+    const { refs, models, scopes, root } = this.#layout;
+    const record = join(root, path);
+    const dir = dirname(record);
+    if (dirname(dir) === refs) {
+      const link = join(models, relative(refs, record).replace(/\.json$/, ''));
+      await rm(link, { force: true });
+      await removeEmpty(dirname(link));
+    }
     await rm(record, { force: true });
+    // One that is filled again meanwhile stays, and whoever writes there makes it again.
+    await removeEmpty(dir);
+    if (dirname(dirname(dir)) === scopes) await removeEmpty(dirname(dir));
+  }
+}
+
+/** Makes the directory of `path` for `write`; once more where it was removed in between, being empty. */
+async function inDirectory(path: string, write: () => Promise<void>): Promise<void> {
+  await makeDirectory(dirname(path), 0o755);
+  try {
+    await write();
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+    await makeDirectory(dirname(path), 0o755);
+    await write();
   }
 }

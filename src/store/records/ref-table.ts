@@ -12,10 +12,20 @@ export interface Entry {
 
 const NOTHING_PUBLISHED = { published: null, previous: null, confirmedAt: null } as const;
 
+/** Paths of runs and the like that were asked for, and of which nothing could ever be had. */
+const MOST_EMPTY = 1_000;
+
+/** Whether nothing is known that a restart would miss. */
+export function isEmpty({ published, previous, refusedAt }: Ref): boolean {
+  return published === null && previous === null && refusedAt === null;
+}
+
 /** The refs in memory, of all scopes. */
 export class RefTable {
   readonly #entries = new Map<string, Entry>();
   readonly #scopes = new Map<string, KeysByName>();
+  /** Those of which nothing could be had, the one that was noted longest ago first. */
+  readonly #empty = new Set<string>();
   readonly tally = new Tally();
 
   /** One of which nothing is known, too. */
@@ -49,15 +59,25 @@ export class RefTable {
     const key = keyOf(scope, ref.uri);
     if (!this.#entries.has(key)) this.#index(scope, ref.uri, key);
     this.#entries.set(key, entry);
+    this.#empty.delete(key);
+    if (isEmpty(ref)) this.#addEmpty(key);
   }
 
   delete(scope: Scope, uri: ModelUri): void {
     this.tally.replace(this.get(scope, uri).ref.published, null);
     const key = keyOf(scope, uri);
+    this.#empty.delete(key);
     if (!this.#entries.delete(key)) return;
     const keys = this.#scopes.get(scope.id);
     keys?.delete(refKey(uri).name, key);
     if (keys?.size === 0) this.#scopes.delete(scope.id);
+  }
+
+  #addEmpty(key: string): void {
+    this.#empty.add(key);
+    const [oldest] = this.#empty;
+    const entry = oldest === undefined ? undefined : this.#entries.get(oldest);
+    if (entry !== undefined && this.#empty.size > MOST_EMPTY) this.delete(entry.scope, entry.ref.uri);
   }
 
   #index(scope: Scope, uri: ModelUri, key: string): void {

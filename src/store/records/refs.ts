@@ -6,7 +6,7 @@ import type { Layout } from '../disk/layout.ts';
 import { RefFiles } from './ref-files.ts';
 import type { Published, Ref } from './ref-record.ts';
 import { RefSaves } from './ref-saves.ts';
-import { type Entry, keyOf, RefTable } from './ref-table.ts';
+import { type Entry, isEmpty, keyOf, RefTable } from './ref-table.ts';
 import type { Usage } from './usage.ts';
 import { Withdrawn } from './withdrawn.ts';
 
@@ -175,8 +175,7 @@ export class Refs {
 
   /** The refs that give one of these snapshots. */
   givers(snapshots: readonly string[]): readonly Entry[] {
-    const given = new Set(snapshots);
-    return this.#table.all.filter(({ ref }) => ref.published !== null && given.has(ref.published.snapshot));
+    return this.#table.all.filter(({ ref }) => snapshots.includes(ref.published?.snapshot ?? ''));
   }
 
   /** Gives none of these snapshots from now on. Returns the refs that did, and what writes that down. */
@@ -217,21 +216,22 @@ export class Refs {
     if (this.#readOnly === null) this.#saves.schedule(scope, ref.uri);
   }
 
-  async #save(scope: Scope, uri: ModelUri): Promise<void> {
+  /** What could never be had is no record, unless it takes one back: anybody may ask for anything. */
+  async #save(scope: Scope, uri: ModelUri, isTakenBack = false): Promise<void> {
     await this.#adoptNewer(scope, uri);
-    await this.#files.write(scope, this.get(scope, uri));
+    const ref = this.get(scope, uri);
+    if (isTakenBack || !isEmpty(ref)) await this.#files.write(scope, ref);
   }
 
   /** In memory at once; what it returns does so on the disk, but for a link or a record that names another by now. */
   #withdraw(scope: Scope, before: Ref): () => Promise<void> {
     const { uri } = before;
-    const key = keyOf(scope, uri);
     const ref = { ...before, published: null, confirmedAt: null };
     this.#table.set({ scope, ref, order: this.#order(scope, uri) });
     return async () => {
       if (this.#readOnly !== null) return;
-      await this.#turns.take(key, async () => {
-        await this.#save(scope, uri);
+      await this.#turns.take(keyOf(scope, uri), async () => {
+        await this.#save(scope, uri, true);
         if (this.get(scope, uri).published === null) await this.#files.hide(scope, before);
       });
     };

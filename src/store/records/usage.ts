@@ -71,6 +71,9 @@ export class Usage {
   async all(): Promise<ReadonlyMap<string, number>> {
     const names = await ifAbsent([], readdir(this.#dir));
     const times = await mapBounded(names, READS_AT_ONCE, name => this.lastOf(name));
+    // Another process may have collected it.
+    const noted = new Set(names);
+    for (const name of this.#superseded) if (!noted.has(name)) this.#superseded.delete(name);
     const since = this.#clock.now() - GIVEN_MS;
     for (const [name, { at }] of this.#given) if (at < since) this.#given.delete(name);
     const given = [...this.#given].map(([name, { at }]) => [name, at] as const);
