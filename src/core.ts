@@ -22,6 +22,7 @@ import { RegistryWatch } from './reload/registry-watch.ts';
 import { DeadlineReloader } from './reload/reloader.ts';
 import { Cache } from './store/cache.ts';
 import type { CacheLimits } from './store/collect/collector.ts';
+import type { Ref } from './store/records/ref-record.ts';
 import { Circuits } from './upstream/circuits.ts';
 import { Credentials } from './upstream/credentials.ts';
 import { systemNames } from './upstream/dns-system.ts';
@@ -66,8 +67,13 @@ export async function createCore(options: Options, events: EventBus, openWaitMs:
   const over = (transport: Transport) =>
     new MlflowClient({ transport, credentials, workspace, trustedOrigins });
   const clients = { questions: over(questions), downloads: over(downloads) };
-  const circuits = new Circuits({ registryUri, trackingUri, limits: breakerLimits(options), clock, events });
-  const servers = askedServers(options, clients.questions, circuits, stopping.signal, events);
+  const healthOf = healthProbes(options, clients.questions, stopping.signal);
+  const circuits = new Circuits({
+    ...{ registryUri, trackingUri, limits: breakerLimits(options), clock, events },
+    pulseOf: healthOf,
+    isKnown: uri => isKnown(uri, options, cache.opened?.refs.all(own) ?? []),
+  });
+  const servers = askedServers(options, clients.questions, circuits, healthOf, events);
   const registry = new Registry(servers.registry.asks, new Runs(servers.tracking.asks));
   const watch = new RegistryWatch(
     { uri: trackingUri, registry_uri: registryUri },
@@ -129,24 +135,42 @@ function breakerLimits({ breakerFailures, breakerResetS }: Options): BreakerLimi
   return { failures: breakerFailures, resetMs: breakerResetS * 1_000 };
 }
 
+/** One for each server: an artifact server that is MLflow's own is asked by MLflow's address. */
+function healthProbes(
+  { mlflow: { registryUri, trackingUri, tryTimeoutMs: timeoutMs } }: Options,
+  client: MlflowClient,
+  stop: AbortSignal,
+): (uri: string) => HealthProbe {
+  const make = (baseUri: string) => new HealthProbe({ client, baseUri, clock, timeoutMs, stop });
+  const registry = make(registryUri);
+  const tracking = registryUri === trackingUri ? registry : make(trackingUri);
+  return uri => {
+    if (uri === registryUri) return registry;
+    return new URL(uri).origin === new URL(trackingUri).origin ? tracking : make(uri);
+  };
+}
+
+/** Whether something in the cache was fetched from there: it answered an earlier process. */
+function isKnown(uri: string, { mlflow }: Options, refs: readonly Ref[]): boolean {
+  const { host, origin } = new URL(uri);
+  const isMlflow = [mlflow.registryUri, mlflow.trackingUri].some(known => new URL(known).origin === origin);
+  return refs.some(({ published }) =>
+    isMlflow ? published !== null : published?.root?.some(part => part.includes(`//${host}/`)),
+  );
+}
+
 /** One queue and one health for each server, of which there is often but one, and a breaker for each part of its API. */
 function askedServers(
   { mlflow }: Options,
   client: MlflowClient,
   circuits: Circuits,
-  stopping: AbortSignal,
+  healthOf: (uri: string) => HealthProbe,
   events: EventBus,
 ) {
   const { registryUri, trackingUri } = mlflow;
   const breakerOf = ({ path }: Question) => (isOfRegistry(path) ? circuits.registry : circuits.tracking);
   const server = (baseUri: string) => {
-    const health = new HealthProbe({
-      client,
-      baseUri,
-      clock,
-      timeoutMs: mlflow.tryTimeoutMs,
-      stop: stopping,
-    });
+    const health = healthOf(baseUri);
     const asks = new RegistryClient({ ...mlflow, client, baseUri, events, breakerOf, health });
     return { asks, health };
   };

@@ -1,5 +1,6 @@
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { ManifestFile } from '../domain/manifest.ts';
+import { throughOutages } from '../policy/patience.ts';
 import { type FloorLimits, ProgressFloor, type Transfer } from '../policy/progress-floor.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
@@ -29,6 +30,8 @@ interface FetchRun {
   readonly options: FetchOptions;
   readonly floor: ProgressFloor;
   readonly isOfMany: boolean;
+  /** Aborts where all of them together come too slowly; the tries that begin after that have another. */
+  tooSlow: AbortController;
 }
 
 /** With what it is called over all runs. */
@@ -45,8 +48,13 @@ export async function fetchAll(
 ): Promise<readonly ManifestFile[]> {
   const stop = new AbortController();
   const signal = AbortSignal.any([call.signal, stop.signal]);
-  const floor = new ProgressFloor(options.floor, () => stop.abort(belowFloor(options.floor)));
-  const run = { options, floor, isOfMany: files.length > FILES_IN_WORK };
+  const floor = new ProgressFloor(options.floor, () => {
+    const { tooSlow } = run;
+    run.tooSlow = new AbortController();
+    tooSlow.abort(belowFloor(options.floor));
+  });
+  const isOfMany = files.length > FILES_IN_WORK;
+  const run: FetchRun = { options, floor, isOfMany, tooSlow: new AbortController() };
   const queue = files.values();
   const done: ManifestFile[] = [];
   const worker = async () => {
@@ -71,7 +79,9 @@ async function fetchOne(file: ListedFile, run: FetchRun, call: Call): Promise<Ma
   const key = JSON.stringify([scope, edition, force, file.source.root, file.path]);
   const leave = arrivals.follow(key, file.path, follower);
   try {
-    const blob = await flight.joinOrRedo(key, call.signal, () => download({ ...file, key }, run, call));
+    const blob = await flight.joinOrRedo(key, call.signal, () =>
+      downloadPatiently({ ...file, key }, run, call),
+    );
     intake.share(blob);
     const fetched = { path: file.path, ...blob };
     follower.whole(fetched);
@@ -79,6 +89,13 @@ async function fetchOne(file: ListedFile, run: FetchRun, call: Call): Promise<Ma
   } finally {
     leave();
   }
+}
+
+/** Whatever it holds while it is fetched it does not hold while it waits for its server. */
+async function downloadPatiently(file: KeyedFile, run: FetchRun, call: Call): Promise<Blob> {
+  const { breaker, root: item } = file.source;
+  const { patience, signal, onTryFailed: onWait } = call;
+  return await throughOutages({ breaker, item, patience, signal, onWait }, () => download(file, run, call));
 }
 
 async function download(file: KeyedFile, run: FetchRun, call: Call): Promise<Blob> {
@@ -93,8 +110,9 @@ async function download(file: KeyedFile, run: FetchRun, call: Call): Promise<Blo
   );
 }
 
-async function downloadStream(file: KeyedFile, { options, floor }: FetchRun, call: Call): Promise<Blob> {
-  return await inTries(file, options, call, async (signal, came) => {
+async function downloadStream(file: KeyedFile, run: FetchRun, call: Call): Promise<Blob> {
+  const { options, floor } = run;
+  return await inTries(file, run, call, async (signal, came) => {
     const opened = await file.source.open(file.path, { ...call, signal });
     try {
       assertComplete(file, opened);
@@ -105,12 +123,9 @@ async function downloadStream(file: KeyedFile, { options, floor }: FetchRun, cal
   });
 }
 
-async function downloadSmall(
-  file: KeyedFile & SmallFile,
-  { options, floor }: FetchRun,
-  call: Call,
-): Promise<Uint8Array> {
-  return await inTries(file, options, call, async (signal, came, giveBack) => {
+async function downloadSmall(file: KeyedFile & SmallFile, run: FetchRun, call: Call): Promise<Uint8Array> {
+  const { options, floor } = run;
+  return await inTries(file, run, call, async (signal, came, giveBack) => {
     let transfer: Transfer | null = null;
     let isWhole = false;
     let isTail = false;
@@ -137,30 +152,28 @@ async function downloadSmall(
   });
 }
 
-async function inTries<T>(
-  file: KeyedFile,
-  options: FetchOptions,
-  call: Call,
-  work: FetchInSlot<T>,
-): Promise<T> {
-  const { slots, floor, arrivals } = options;
-  return await retry(FILE_PLAN, hooksFor(file, options, call), call.signal, (signal, attempt) =>
-    pastBreaker(slots, file.source, floor, ofTry(call, signal, attempt), async (until, came, giveBack) => {
-      const count = (bytes: number) => {
-        came(bytes);
-        arrivals.came(file.key);
-      };
-      return await work(until, count, giveBack);
-    }),
-  );
+async function inTries<T>(file: KeyedFile, run: FetchRun, call: Call, work: FetchInSlot<T>): Promise<T> {
+  const { slots, floor, arrivals } = run.options;
+  return await retry(FILE_PLAN, hooksFor(file, run.options, call), call.signal, (signal, attempt) => {
+    const until = AbortSignal.any([signal, run.tooSlow.signal]);
+    return pastBreaker(
+      slots,
+      file.source,
+      floor,
+      ofTry(call, until, attempt),
+      async (ends, came, giveBack) => {
+        const count = (bytes: number) => {
+          came(bytes);
+          arrivals.came(file.key);
+        };
+        return await work(ends, count, giveBack);
+      },
+    );
+  });
 }
 
-async function downloadLarge(
-  listed: KeyedFile,
-  size: number,
-  { options, floor }: FetchRun,
-  call: Call,
-): Promise<Blob> {
+async function downloadLarge(listed: KeyedFile, size: number, run: FetchRun, call: Call): Promise<Blob> {
+  const { options, floor } = run;
   const { intake, slots, parts, scope, force, arrivals } = options;
   const identity = JSON.stringify([scope, listed.source.root, listed.path]);
   const large = await intake.partial({ identity, total: size }, force);
@@ -183,7 +196,7 @@ async function downloadLarge(
         FILE_PLAN,
         { ...hooks, isTransient: error => !(error instanceof Changed) && hooks.isTransient(error) },
         under.signal,
-        (signal, attempt) => work(ofTry(under, signal, attempt)),
+        (signal, attempt) => work(ofTry(under, AbortSignal.any([signal, run.tooSlow.signal]), attempt)),
       ),
   };
   // Its tries are not requests: those within ask the breaker.
@@ -203,6 +216,7 @@ function hooksFor(file: ListedFile, options: FetchOptions, call: Call) {
   return {
     breaker: file.source.breaker,
     item: file.source.root,
+    isPatient: call.patience !== undefined,
     passesByItself: true as const,
     isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
     timeoutError: () => new SidecarError('artifact_timeout', `${file.path} did not come in time.`),

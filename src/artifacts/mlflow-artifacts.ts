@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Breaker } from '../policy/breaker.ts';
+import { throughOutages } from '../policy/patience.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
 import {
   contentLength,
@@ -89,6 +90,7 @@ export class MlflowArtifacts implements ArtifactSource {
       breaker: this.breaker,
       item: this.root,
       together: call.together,
+      isPatient: call.patience !== undefined,
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
       timeoutError: (ms: number) =>
         new SidecarError('artifact_timeout', `${what} did not come within ${ms / 1_000} s.`),
@@ -97,12 +99,16 @@ export class MlflowArtifacts implements ArtifactSource {
         this.#events.emit({ type: 'try_failed', what, attempt, origin: call.origin, error, retryInMs });
       },
     };
-    return await retry(LISTING_PLAN, hooks, call.signal, async signal => {
+    const { patience, signal: until, onTryFailed: onWait } = call;
+    const list = async (signal: AbortSignal) => {
       const response = await this.#client.send(what, { url, method: 'GET' }, { ...call, signal });
       const answer = await readJson(what, response, LISTING_LIMITS, signal);
       if (answer.status >= 400) throw missing(what, answer.message);
       return await entriesOf(answer, what);
-    });
+    };
+    return await throughOutages({ ...hooks, patience, signal: until, onWait }, () =>
+      retry(LISTING_PLAN, hooks, until, list),
+    );
   }
 
   async open(path: string, call: Call, range?: WantedRange): Promise<OpenFile> {

@@ -52,6 +52,10 @@ export interface ErrorDetails {
   readonly retryAfterS?: number | undefined;
   /** Whether it speaks against the server's health, where its code alone would say otherwise. */
   readonly serverFault?: boolean | undefined;
+  /** The server says that it cannot answer anybody now, whatever is asked. */
+  readonly unavailable?: boolean | undefined;
+  /** It does not pass without somebody's help: no further try would end differently. */
+  readonly permanent?: boolean | undefined;
 }
 
 /** The only error that crosses a room's border: a code of the closed list and words for the user. */
@@ -60,6 +64,8 @@ export class SidecarError extends Error {
   readonly hint: string | null;
   readonly retryAfterS: number | null;
   readonly serverFault: boolean | null;
+  readonly unavailable: boolean;
+  readonly permanent: boolean;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, { cause: details.cause });
@@ -68,6 +74,8 @@ export class SidecarError extends Error {
     this.hint = details.hint ?? null;
     this.retryAfterS = details.retryAfterS ?? null;
     this.serverFault = details.serverFault ?? null;
+    this.unavailable = details.unavailable ?? false;
+    this.permanent = details.permanent ?? false;
   }
 }
 

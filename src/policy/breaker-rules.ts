@@ -132,13 +132,13 @@ function itemCause(item: string): string {
   return ITEM + item;
 }
 
-/** That an answer came, though it was an error, is about what was asked; that none came is about the server. */
+/** That an answer came, though it was an error, is about what was asked; that none came, or only that nobody is served, is about the server. */
 const ANSWERED: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['mlflow_error', 'artifact_corrupt']);
 
 /** What a failure is counted by; null where each counts. */
-export function causeOf({ code }: SidecarError, about: Subject | null): string | null {
+export function causeOf({ code, unavailable }: SidecarError, about: Subject | null): string | null {
   if (about === null) return null;
-  if (ANSWERED.has(code)) return itemCause(about.item);
+  if (ANSWERED.has(code) && !unavailable) return itemCause(about.item);
   return about.together === undefined ? null : `together ${about.together}`;
 }
 

@@ -18,6 +18,7 @@ import {
   refused,
   type Subject,
 } from './breaker-rules.ts';
+import { type Pulse, Recovery } from './recovery.ts';
 
 /** The longest time that a timer can wait: opossum's own half-open never comes. */
 const NEVER_MS = 2 ** 31 - 1;
@@ -32,6 +33,10 @@ export interface BreakerOptions {
   readonly limits: BreakerLimits;
   readonly clock: Clock;
   readonly onChange: OnChange;
+  /** Looks after the server's health while it is left alone, or somebody waits for it. */
+  readonly pulse?: Pulse | undefined;
+  /** Whether the server is known from elsewhere to have answered before. */
+  readonly isKnown?: () => boolean;
 }
 
 interface Failure {
@@ -59,9 +64,13 @@ export class Breaker {
   #opening = new AbortController();
   #lastFailure: string | null = null;
   #trial: PromiseWithResolvers<void> | null = null;
+  #hasAnswered = false;
+  /** Where callers wait for the server to come back. */
+  readonly recovery: Recovery;
 
   constructor(options: BreakerOptions) {
     this.#options = options;
+    this.recovery = new Recovery({ gate: this, pulse: options.pulse ?? null, clock: options.clock });
     this.#gate = new Opossum(work => work(), {
       timeout: false,
       errorThresholdPercentage: 101,
@@ -86,6 +95,16 @@ export class Breaker {
   get retryInMs(): number | null {
     const circuit = this.#now();
     return circuit.state === 'open' ? circuit.until - this.#options.clock.monotonic() : null;
+  }
+
+  /** Whether the server answered before: what does not now has an outage, and no wrong address. */
+  get hasAnswered(): boolean {
+    return this.answeredItself || this.#options.isKnown?.() === true;
+  }
+
+  /** The same, as far as it let requests through. */
+  get answeredItself(): boolean {
+    return this.#hasAnswered;
   }
 
   get lastFailure(): string | null {
@@ -138,10 +157,12 @@ export class Breaker {
         state === 'closed'
           ? await this.#throughGate(() => work(null))
           : await work({ succeeded: () => end('success', null) });
+      this.#hasAnswered = true;
       end(isNeutral(result) ? 'neutral' : 'success', null);
       return result;
     } catch (thrown) {
       const error = signal.aborted ? toSidecarError(signal.reason) : toSidecarError(thrown);
+      if (error.code === 'access_denied') this.#hasAnswered = true;
       const ending = this.#endingOf(error, signal.aborted);
       end(ending, ending === 'failure' ? { reason: error.message, cause: causeOf(error, about) } : null);
       throw thrown;
@@ -150,6 +171,7 @@ export class Breaker {
 
   /** Ends its timer. Who still holds it may go on. */
   dispose(): void {
+    this.recovery.dispose();
     this.#gate.shutdown();
   }
 
@@ -189,14 +211,20 @@ export class Breaker {
     const isOnTrial = circuit.state === 'half-open' && circuit.hasTrial;
     if (!isOnTrial) this.#trial?.resolve();
     this.#trial = isOnTrial ? (this.#trial ?? Promise.withResolvers()) : null;
-    if (circuit.state === from) return;
-    if (circuit.state === 'closed') this.#gate.close();
-    if (circuit.state === 'open') {
+    if (circuit.state !== from) this.#changed(from, circuit.state, reason);
+    const isClosedAgain = circuit.state === 'closed' && from !== 'closed';
+    if (isClosedAgain || (circuit.state === 'half-open' && !isOnTrial)) this.recovery.changed(isClosedAgain);
+  }
+
+  #changed(from: BreakerState, to: BreakerState, reason: string | null): void {
+    if (to === 'closed') this.#gate.close();
+    if (to === 'open') {
       this.#gate.open();
       this.#opening.abort();
       this.#opening = new AbortController();
+      this.recovery.opened();
     }
-    this.#options.onChange(from, circuit.state, reason);
+    this.#options.onChange(from, to, reason);
   }
 
   #now(): Circuit {

@@ -103,7 +103,10 @@ export class ProgressFloor {
     this.#window.push(this.#bytes);
     this.#bytes = 0;
     if (this.#window.length > this.#limits.windowS) this.#window.shift();
-    if (isBelowFloor(this.#window, this.#limits)) this.#onTrip();
+    if (!isBelowFloor(this.#window, this.#limits)) return;
+    // What is tried again has a whole window of its own.
+    this.#window.length = 0;
+    this.#onTrip();
   }
 }
 

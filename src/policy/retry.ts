@@ -24,6 +24,8 @@ export interface RetryHooks<T = unknown> {
   readonly passesByItself?: true;
   /** Whether a result tells the breaker nothing, such as a definite no. */
   readonly isNeutral?: (result: T) => boolean;
+  /** Its caller may have nothing else to give: a wait between tries ends as soon as the server is back. */
+  readonly isPatient?: boolean | undefined;
   readonly isTransient: (error: SidecarError) => boolean;
   readonly timeoutError: (ms: number) => SidecarError;
   /** `retryInMs` is null where no further try follows. */
@@ -59,7 +61,7 @@ export async function retry<T>(
       const retryInMs = waitBeforeNext(plan, hooks, attempt, last);
       hooks.onFailure(attempt, last, retryInMs);
       if (retryInMs === null) throw last;
-      await pause(retryInMs, budget, hooks.breaker, last);
+      await pause(retryInMs, budget, hooks, last);
     }
   });
 }
@@ -87,13 +89,19 @@ function subjectOf(
 async function pause(
   ms: number,
   budget: AbortSignal,
-  breaker: Breaker | undefined,
+  { breaker, isPatient }: Pick<RetryHooks, 'breaker' | 'isPatient'>,
   last: SidecarError,
 ): Promise<void> {
+  if (breaker === undefined) return await delay(ms, budget);
+  const { opening, recovery } = breaker;
+  const { back } = recovery;
   try {
-    await delay(ms, budget, ...(breaker === undefined ? [] : [breaker.opening]));
+    if (isPatient !== true) return await delay(ms, budget, opening);
+    recovery.failed(last);
+    await recovery.during(() => delay(ms, budget, opening, back));
   } catch (error) {
-    throw budget.aborted ? error : last;
+    if (budget.aborted) throw error;
+    if (!back.aborted) throw last;
   }
 }
 
@@ -106,6 +114,6 @@ function waitBeforeNext(
   // Who asks the breaker by itself may wait for a trial's end.
   const isWaitedFor = hooks.passesByItself === true && (hooks.breaker?.trial ?? null) !== null;
   const isRefused = !isWaitedFor && (hooks.breaker?.refusal(hooks.item) ?? null) !== null;
-  if (isRefused || attempt >= plan.attempts || !hooks.isTransient(error)) return null;
+  if (isRefused || attempt >= plan.attempts || error.permanent || !hooks.isTransient(error)) return null;
   return backoffMs(attempt, Math.random(), error.retryAfterS);
 }

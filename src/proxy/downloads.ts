@@ -51,6 +51,8 @@ export class Downloads {
       workspace: caller.workspace,
       force: false,
       origin,
+      // There is nothing else to give, and how long a client waits is no matter of the download.
+      patience: { until: Number.POSITIVE_INFINITY, waits: () => true },
       took: () => undefined,
       brought: fetched => this.#options.events.emit({ type: 'version_brought', origin, fetched }),
       follow: () => undefined,

@@ -1,8 +1,9 @@
 import type { Clock } from '../domain/clock.ts';
 import { type ErrorCode, SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
-import { TOO_LATE, within } from '../policy/abort.ts';
+import { TOO_LATE, within, withTimeout } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
+import { type Patience, throughOutages } from '../policy/patience.ts';
 import { type FloorLimits, ProgressFloor } from '../policy/progress-floor.ts';
 import { retry } from '../policy/retry.ts';
 import type { RegistryWatch } from '../reload/registry-watch.ts';
@@ -68,7 +69,8 @@ export class PassedFiles {
     const atOnce = slow === null ? null : await old(slow);
     if (atOnce !== null) return atOnce;
     const leave = new AbortController();
-    const asked = this.#ask(request, asker, key, AbortSignal.any([request.signal, leave.signal]));
+    const waits = async (failure: SidecarError) => (await old(failure)) === null;
+    const asked = this.#ask(request, asker, key, AbortSignal.any([request.signal, leave.signal]), waits);
     // Who leaves it does not wait for it.
     asked.catch(() => undefined);
     try {
@@ -107,26 +109,35 @@ export class PassedFiles {
     return answer === null ? null : { kind: 'answer', answer: { ...answer, stale: reason.code } };
   }
 
-  async #ask(request: FileRequest, asker: Asker, key: string, signal: AbortSignal): Promise<Passed> {
+  async #ask(
+    request: FileRequest,
+    asker: Asker,
+    key: string,
+    signal: AbortSignal,
+    waits: Patience['waits'],
+  ): Promise<Passed> {
     const { deadlineMs, breaker, events, client, kept, watch, clock } = this.#options;
     const what = `The artifact ${request.segments.join('/')}`;
     const { authorization, workspace } = asker.caller;
     const call = { authorization, workspace, origin: null };
+    let last: SidecarError | null = null;
     const plan = { attempts: ATTEMPTS, tryTimeoutMs: deadlineMs, budgetMs: deadlineMs };
     const hooks = {
       breaker: breaker(),
       item: artifactItem(request.segments),
+      isPatient: true,
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code) && !(error instanceof Refusal),
       timeoutError: (ms: number) =>
         new SidecarError('artifact_timeout', `${what} did not come within ${ms / 1_000} s.`),
       onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) => {
         // That there is no such file is an answer.
         if (error instanceof Refusal) return;
+        last = error;
         watch.failed(error);
         events.emit({ type: 'try_failed', what, attempt, origin: null, error, retryInMs });
       },
     };
-    return await retry(plan, hooks, signal, async trySignal => {
+    const ask = async (trySignal: AbortSignal) => {
       const { method, headers } = request;
       const response = await client.send(
         what,
@@ -143,7 +154,12 @@ export class PassedFiles {
       if (status === 404)
         kept.keep(asker.scope, { key, route: 'artifacts' }, answered(text, status, contentType), clock.now());
       throw new Refusal(error, { status, text, contentType });
-    });
+    };
+    const patience = { until: clock.monotonic() + deadlineMs, waits };
+    const tooLate = () => last ?? hooks.timeoutError(deadlineMs);
+    return await withTimeout(deadlineMs, signal, tooLate, until =>
+      throughOutages({ ...hooks, patience, signal: until }, () => retry(plan, hooks, until, ask)),
+    );
   }
 
   #address({ segments }: FileRequest): URL {

@@ -1,6 +1,7 @@
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
+import type { Patience } from '../policy/patience.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
 import type { RegistryClient } from '../registry/client.ts';
@@ -100,7 +101,8 @@ export class Questions {
       }
     }
     const failures: { last: SidecarError | null } = { last: null };
-    const asked = this.#ask(read, asker, failures);
+    const waits = async (failure: SidecarError) => (await old.find(read, asker, failure, lookBack)) === null;
+    const asked = this.#ask(read, asker, failures, { until: startedAt + limitMs, waits });
     try {
       const first = await within(refreshWaitMs, asked);
       if (first !== TOO_LATE) return first;
@@ -146,7 +148,12 @@ export class Questions {
   }
 
   /** With all the tries that a question has, whether somebody waits for it still or not. */
-  #ask(read: Read, asker: Asker, failures: { last: SidecarError | null }): Promise<Answer> {
+  #ask(
+    read: Read,
+    asker: Asker,
+    failures: { last: SidecarError | null },
+    patience?: Patience,
+  ): Promise<Answer> {
     const { servers, cache, clock, stop } = this.#options;
     const { asks, watch } = servers[read.server];
     const refs = cache.opened?.refs ?? null;
@@ -158,12 +165,13 @@ export class Questions {
       authorization: asker.caller.authorization,
       workspace: asker.caller.workspace,
       origin: null,
+      patience,
       onTry: () => {
         askedAt = clock.monotonic();
       },
       onTryFailed: (error: SidecarError) => {
         failures.last = error;
-        watch.failed(error);
+        if (error.code !== 'circuit_open') watch.failed(error);
       },
       onAnswered: () => watch.answered(clock.monotonic() - askedAt),
     };

@@ -2,9 +2,10 @@ import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { Allowance } from '../policy/allowance.ts';
 import type { Breaker } from '../policy/breaker.ts';
+import { throughOutages } from '../policy/patience.ts';
 import { Places } from '../policy/places.ts';
 import { type RetryPlan, retry } from '../policy/retry.ts';
-import { Refusal } from '../upstream/failure.ts';
+import { isUnknownName, Refusal } from '../upstream/failure.ts';
 import type { HealthProbe } from '../upstream/health.ts';
 import { artifactItem, questionItem } from '../upstream/items.ts';
 import { type AnswerLimits, type JsonAnswer, readJson } from '../upstream/json.ts';
@@ -14,6 +15,8 @@ import { type AnswerShape, shapeFault, shapeOf, wantedOf } from './shapes.ts';
 
 /** All tries of one registry request and the waits between them. */
 export const BUDGET_MS = 30_000;
+/** The same where the server never answered anything. */
+const UNKNOWN_BUDGET_MS = 18_000;
 /** MLflow's own workers are fewer. */
 export const QUESTIONS_AT_ONCE = 32;
 const PLACES = { inFlight: QUESTIONS_AT_ONCE, waiting: 1_000 };
@@ -109,17 +112,20 @@ export class RegistryClient {
     const hooks = this.#hooks(question, call);
     if (hooks.breaker !== undefined) call.onAsk?.(hooks.breaker);
     // The wait for a place is outside of all times: it must not look like an MLflow that is slow.
-    const asked = this.#places.run(call.signal, () =>
-      retry(this.#plan, hooks, call.signal, async (signal, attempt) => {
-        call.onTry?.(attempt);
-        this.#options.health?.beside();
-        const answer = await this.#askOnce(this.#who, question, { ...call, signal });
-        this.#options.health?.answered();
-        call.onAnswered?.();
-        this.#listener?.(question, answer, call);
-        return answer;
-      }),
-    );
+    const ask = () =>
+      this.#places.run(call.signal, () =>
+        retry(this.#planFor(hooks.breaker), hooks, call.signal, async (signal, attempt) => {
+          call.onTry?.(attempt);
+          this.#options.health?.beside();
+          const answer = await this.#askOnce(this.#who, question, { ...call, signal });
+          this.#options.health?.answered();
+          call.onAnswered?.();
+          this.#listener?.(question, answer, call);
+          return answer;
+        }),
+      );
+    const { patience, signal, onTryFailed } = call;
+    const asked = throughOutages({ ...hooks, patience, signal, onWait: onTryFailed }, ask);
     return await asked.catch(error => this.#explained(error));
   }
 
@@ -134,6 +140,12 @@ export class RegistryClient {
       retryAfterS: retryAfterS ?? undefined,
       cause: error,
     });
+  }
+
+  /** An address where nobody ever answered is most likely wrong, which is told sooner. */
+  #planFor(breaker: Breaker | undefined): RetryPlan {
+    if (breaker === undefined || breaker.hasAnswered) return this.#plan;
+    return { ...this.#plan, budgetMs: Math.min(this.#plan.budgetMs, UNKNOWN_BUDGET_MS) };
   }
 
   get #who(): string {
@@ -173,8 +185,12 @@ export class RegistryClient {
     return {
       breaker: this.#options.breakerOf?.(question),
       item: itemOf(question),
+      isPatient: call.patience !== undefined,
       isNeutral: ({ status }: JsonAnswer) => status >= 400,
-      isTransient: (error: SidecarError) => TRANSIENT.has(error.code) && !(error instanceof Refusal),
+      isTransient: (error: SidecarError) =>
+        TRANSIENT.has(error.code) &&
+        !(error instanceof Refusal) &&
+        !(isUnknownName(error) && this.#options.breakerOf?.(question).hasAnswered === false),
       timeoutError: (ms: number) =>
         new SidecarError('mlflow_timeout', `${this.#who} did not answer within ${ms / 1_000} s.`),
       onFailure: (attempt: number, error: SidecarError, retryInMs: number | null) => {

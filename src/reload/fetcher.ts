@@ -14,6 +14,7 @@ import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
 import { untilAborted } from '../policy/abort.ts';
 import type { Breaker } from '../policy/breaker.ts';
+import type { Patience } from '../policy/patience.ts';
 import type { FloorLimits } from '../policy/progress-floor.ts';
 import { SharedWork } from '../policy/shared-work.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
@@ -38,6 +39,8 @@ export interface Wanted {
   /** Fetch and verify again what is cached. */
   readonly force: boolean;
   readonly origin: Origin;
+  /** How long an outage is waited for; the download waits as long as the most patient one of those who share it. */
+  readonly patience?: Patience;
   /** Told how long the phases took, also where one fails. */
   readonly took: (phases: Phases) => void;
   /** Told how much came, once for each download, however many share it. */
@@ -56,6 +59,7 @@ export interface Failures {
 
 interface Download {
   readonly failures: Failures;
+  readonly patience: Set<Patience>;
   readonly arriving: ArrivingVersion;
   readonly done: Promise<Obtained>;
 }
@@ -122,16 +126,20 @@ export class Fetcher {
   #join(store: Store, wanted: Wanted) {
     const { scope, root, isGrowing, force } = wanted;
     const edition = isGrowing ? randomUUID() : root.version;
-    return this.#downloads.join(JSON.stringify([scope.id, root.root, edition, force]), left => {
+    const key = JSON.stringify([scope.id, root.root, edition, force]);
+    const share = this.#downloads.join(key, left => {
       const failures: Failures = { last: null };
+      const patience = new Set<Patience>();
       const arriving = new ArrivingVersion(store.layout, this.#options.clock, failures);
-      const done = this.#download(store, { ...wanted, edition }, { failures, arriving }, left);
+      const done = this.#download(store, { ...wanted, edition }, { failures, patience, arriving }, left);
       done.then(
         obtained => arriving.arrived(obtained),
         (error: unknown) => arriving.failed(error),
       );
-      return { failures, arriving, done };
+      return { failures, patience, arriving, done };
     });
+    if (wanted.patience !== undefined) share.work.patience.add(wanted.patience);
+    return share;
   }
 
   async #download(store: Store, wanted: Edition, told: Told, left: AbortSignal): Promise<Obtained> {
@@ -147,7 +155,7 @@ export class Fetcher {
   async #fetch(
     store: Store,
     wanted: Edition,
-    { failures, arriving }: Told,
+    { failures, patience: callers, arriving }: Told,
     left: AbortSignal,
   ): Promise<Obtained> {
     const intake = await store.intake();
@@ -158,7 +166,9 @@ export class Fetcher {
       failures.last = error;
     };
     const together = randomUUID();
-    const call = { signal: limit.signal, authorization, workspace, origin, together, onTryFailed };
+    const patience = { until: Number.POSITIVE_INFINITY, waits: anyWaits(callers) };
+    const asks = { authorization, workspace, origin, together, patience, onTryFailed };
+    const call = { ...asks, signal: limit.signal };
     let room: Promise<Reservation> | null = null;
     try {
       timer.begin('list');
@@ -198,6 +208,13 @@ export class Fetcher {
       );
     }
   }
+}
+
+function anyWaits(callers: ReadonlySet<Patience>): Patience['waits'] {
+  return async failure => {
+    const answers = await Promise.all([...callers].map(async ({ waits }) => await waits(failure)));
+    return answers.includes(true);
+  };
 }
 
 /** Bodies of unknown size ask for room as they come. */

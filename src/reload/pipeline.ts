@@ -5,6 +5,7 @@ import type { EventBus, Fetched, Origin, Phases } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import { type ArtifactRoot, isSameVersion, versionKey } from '../domain/version.ts';
+import type { Patience } from '../policy/patience.ts';
 import type { RegistryCall } from '../registry/client.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Resolution } from '../registry/resolution.ts';
@@ -15,6 +16,7 @@ import type { Failures, Fetcher } from './fetcher.ts';
 import { PhaseTimer } from './phase-timer.ts';
 import type { RegistryWatch } from './registry-watch.ts';
 import { Run, type RunProgress, type RunResult } from './run.ts';
+import { BASE_LIMIT_MS } from './run-limit.ts';
 
 /** One wish, as the run behind it needs it. */
 export interface Wish {
@@ -32,6 +34,7 @@ interface Task {
   readonly origin: Origin;
   /** Aborts when the run is not wanted any more, or the process ends. */
   readonly signal: AbortSignal;
+  readonly patience: Patience;
 }
 
 export interface PipelineOptions {
@@ -64,7 +67,9 @@ export class Pipeline {
         fetched: run.fetched,
       });
       try {
-        const result = await this.#work(store, { wish, origin, signal }, progress);
+        const until = this.#options.clock.monotonic() + BASE_LIMIT_MS;
+        const patience = { until, waits: () => run.isPatient };
+        const result = await this.#work(store, { wish, origin, signal, patience }, progress);
         this.#options.events.emitSoon({ type: 'run_finished', ...event(), status: result.status });
         return result;
       } catch (error) {
@@ -138,7 +143,7 @@ export class Pipeline {
 
   async #obtain(
     store: Store,
-    { wish, origin, signal, call }: Task & { readonly call: RegistryCall },
+    { wish, origin, signal, patience, call }: Task & { readonly call: RegistryCall },
     resolution: Resolution,
     order: number,
     progress: RunProgress,
@@ -153,6 +158,7 @@ export class Pipeline {
       workspace: wish.caller.workspace,
       ...contentOf(resolution, artifacts),
       origin,
+      patience,
       took: (phases: Phases) => progress.took(phases),
       brought: (amount: Fetched) => progress.fetched(amount),
       follow: (failures: Failures) => progress.follow(failures),
@@ -189,7 +195,7 @@ export class Pipeline {
     store.refs.note(wish.scope, wish.uri, { refusedAt: this.#options.clock.now() });
   }
 
-  #call({ wish, origin, signal }: Task, progress: RunProgress): RegistryCall {
+  #call({ wish, origin, signal, patience }: Task, progress: RunProgress): RegistryCall {
     const { watch, clock } = this.#options;
     let askedAt = 0;
     return {
@@ -197,13 +203,15 @@ export class Pipeline {
       authorization: wish.authorization,
       workspace: wish.caller.workspace,
       origin,
+      patience,
       onAsk: breaker => progress.needs([breaker]),
       onTry: attempt => {
         askedAt = clock.monotonic();
         progress.tried(attempt);
       },
       onTryFailed: error => {
-        watch.failed(error);
+        // That it is left alone says nothing new about it.
+        if (error.code !== 'circuit_open') watch.failed(error);
         progress.tryFailed(error);
       },
       onAnswered: () => watch.answered(clock.monotonic() - askedAt),

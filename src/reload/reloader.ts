@@ -95,7 +95,9 @@ export class DeadlineReloader implements Reloader {
 
   async #verdict(c: Case): Promise<Verdict> {
     // Its own run would be refused, once it had waited for the one before.
-    if (c.refused !== null && c.run.isWaiting) return judge(c.refused, c);
+    const { hasAnswered } = this.#serverOf(c.request.uri).breaker;
+    const waits = hasAnswered && !c.fallback.usable;
+    if (c.refused !== null && c.run.isWaiting && !waits) return judge(c.refused, c);
     return c.fallback.usable ? await this.#refresh(c) : await this.#obtain(c);
   }
 
@@ -104,11 +106,14 @@ export class DeadlineReloader implements Reloader {
     // Before its run begins, which may be the trial.
     const refused = this.#serverOf(request.uri).breaker.refusal();
     // The disk is asked while MLflow is.
-    const existing = this.#existing(store, scope, request);
-    const run = this.#join(store, request);
+    const existing = this.#existing(store, scope, request).then(before => {
+      const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
+      return { before, fallback };
+    });
+    const hasNothing = existing.then(({ fallback }) => !fallback.usable);
+    const run = this.#join(store, request, hasNothing);
     leaveWith(run, request.unwanted);
-    const before = await existing;
-    const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
+    const { before, fallback } = await existing;
     return { request, scope, before, fallback, run, refused };
   }
 
@@ -122,11 +127,15 @@ export class DeadlineReloader implements Reloader {
     await this.#join(this.#options.store(), { uri, caller, force }).done;
   }
 
-  #join(store: Store, { uri, caller, force }: Pick<ReloadRequest, 'uri' | 'caller' | 'force'>): Run {
+  #join(
+    store: Store,
+    { uri, caller, force }: Pick<ReloadRequest, 'uri' | 'caller' | 'force'>,
+    hasNothing?: Promise<boolean>,
+  ): Run {
     const scope = this.scope(caller);
     const wish = { uri, scope, authorization: caller.authorization, force, caller };
     const key = JSON.stringify([scope.id, formatModelUri(uri), force]);
-    return this.#runs.join(key, asked => this.#options.pipeline.newRun(store, wish, asked));
+    return this.#runs.join(key, asked => this.#options.pipeline.newRun(store, wish, asked), hasNothing);
   }
 
   /** The ref, without a snapshot that somebody removed, and with what only the disk knows of. */

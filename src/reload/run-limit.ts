@@ -2,7 +2,7 @@ import type { Clock } from '../domain/clock.ts';
 import { SidecarError } from '../domain/errors.ts';
 
 /** How long the fetch of one version may take, with or without callers. */
-const BASE_LIMIT_MS = 30 * 60_000;
+export const BASE_LIMIT_MS = 30 * 60_000;
 export const LONGEST_LIMIT_MS = 2 * 3_600_000;
 const SLOWEST_BYTES_PER_MS = 5_000;
 

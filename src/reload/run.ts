@@ -46,6 +46,7 @@ export class Run {
   readonly #breakers = new Set<Breaker>();
   readonly #stopping = new AbortController();
   #wantedBy = 0;
+  #isPatient = Promise.resolve(false);
   #isOver = false;
 
   /** @param before the run that asks the same question now, and that this one waits for */
@@ -100,9 +101,19 @@ export class Run {
     return this.#stopping.signal.aborted;
   }
 
-  /** One more wants it. */
-  join(): void {
+  /**
+   * One more wants it.
+   * @param hasNothing whether its caller has nothing else to give
+   */
+  join(hasNothing: Promise<boolean> = Promise.resolve(false)): void {
     this.#wantedBy++;
+    const either = Promise.all([this.#isPatient, hasNothing.catch(() => false)]);
+    this.#isPatient = either.then(([before, more]) => before || more);
+  }
+
+  /** Whether it waits for an outage to end, since somebody has nothing else to give; with or without callers that still wait. */
+  get isPatient(): Promise<boolean> {
+    return this.#isPatient;
   }
 
   /** One fewer wants it; with the last one it stops. A caller that only cannot wait any longer leaves it wanted. */

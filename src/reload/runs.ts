@@ -20,10 +20,13 @@ export class Runs {
     return this.#joined;
   }
 
-  /** @param key equal for calls that the same question answers */
-  join(key: string, make: (before: Run | null) => Run): Run {
+  /**
+   * @param key equal for calls that the same question answers
+   * @param hasNothing whether the caller has nothing else to give
+   */
+  join(key: string, make: (before: Run | null) => Run, hasNothing?: Promise<boolean>): Run {
     const run = this.#find(key, make);
-    run.join();
+    run.join(hasNothing);
     return run;
   }
 

@@ -2,6 +2,7 @@ import type { Clock } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import { Breaker } from '../policy/breaker.ts';
 import type { BreakerLimits } from '../policy/breaker-rules.ts';
+import type { Pulse } from '../policy/recovery.ts';
 
 /** Artifact addresses come from outside, and may name a new host each. */
 const MAX_ARTIFACT_HOSTS = 100;
@@ -12,12 +13,17 @@ export interface CircuitOptions {
   readonly limits: BreakerLimits;
   readonly clock: Clock;
   readonly events: EventBus;
+  /** Of the server at an address. */
+  readonly pulseOf?: (uri: string) => Pulse;
+  /** Whether the cache has something from there: it answered an earlier process. */
+  readonly isKnown?: (uri: string) => boolean;
 }
 
 /** One server's breaker, with what tells it from the others. */
 export interface NamedBreaker {
   readonly name: 'registry' | 'tracking' | 'artifacts';
   readonly host: string;
+  readonly uri: string;
   readonly breaker: Breaker;
 }
 
@@ -70,14 +76,21 @@ export class Circuits {
   }
 
   #make(name: NamedBreaker['name'], uri: string, who: string): NamedBreaker {
-    const { limits, clock, events } = this.#options;
-    const { host } = new URL(uri);
+    const { limits, clock, events, pulseOf, isKnown } = this.#options;
+    const { host, origin } = new URL(uri);
     const breaker = new Breaker({
       who,
       limits,
       clock,
+      pulse: pulseOf?.(uri),
+      isKnown: () => this.#hasAnswered(origin) || isKnown?.(uri) === true,
       onChange: (from, to, reason) => events.emit({ type: 'breaker_changed', name, host, from, to, reason }),
     });
-    return { name, host, breaker };
+    return { name, host, uri, breaker };
+  }
+
+  /** Its other parts answered: it is a server, and no wrong address. */
+  #hasAnswered(origin: string): boolean {
+    return this.all().some(part => new URL(part.uri).origin === origin && part.breaker.answeredItself);
   }
 }

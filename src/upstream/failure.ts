@@ -31,6 +31,25 @@ export function isDroppedConnection(error: unknown): boolean {
   return error instanceof SidecarError && DROPPED.has(errnoOf(error.cause));
 }
 
+const NOBODY_THERE = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
+
+/** Whether nobody took the connection, so that nobody noticed the request either. */
+export function isNobodyThere(error: SidecarError): boolean {
+  return NOBODY_THERE.has(errnoOf(error.cause));
+}
+
+/** Whether a name is unknown, which is a mistake where nobody ever answered to it. */
+export function isUnknownName(error: SidecarError): boolean {
+  return errnoOf(error.cause) === 'ENOTFOUND';
+}
+
 /** An answer as it came, for whoever passes it on. */
 export interface PlainAnswer {
   readonly status: number;
@@ -62,15 +81,39 @@ export function connectionError(what: string, error: unknown): SidecarError {
   if (TIMEOUTS.has(errnoOf(error))) {
     return new SidecarError('mlflow_timeout', `${what}: ${reasonOf(error)}.`, { cause: error });
   }
+  const permanent = isPermanent(error);
   return new SidecarError('mlflow_unreachable', `${what}: ${reasonOf(error)}.`, {
     hint: hintOf(error),
     cause: error,
+    // Whoever asks next is told the hint, too, and no `circuit_open`.
+    ...(permanent ? { permanent, serverFault: false } : {}),
   });
+}
+
+/** What no further try would change: a certificate that does not verify, a handshake that is refused, another protocol than HTTP. */
+function isPermanent(error: unknown): boolean {
+  const code = errnoOf(error);
+  return isOfCertificate(code) || isOtherProtocol(code) || refusesTunnel(error);
+}
+
+/** As where a TLS port is asked in plain HTTP. */
+function isOtherProtocol(code: string): boolean {
+  return /^HPE_INVALID_(CONSTANT|VERSION|STATUS)$/.test(code);
+}
+
+function isOfCertificate(code: string): boolean {
+  return /CERT|SIGNED|SIGNATURE|ISSUER|^ERR_SSL_(?!UNEXPECTED_EOF)|^ERR_TLS_(?!HANDSHAKE_TIMEOUT)/.test(code);
+}
+
+/** A proxy on the way that wants a credential, or does not let this host be reached. */
+function refusesTunnel(error: unknown): boolean {
+  return error instanceof Error && /Proxy response \(4(?!08|29)\d\d\)/.test(error.message);
 }
 
 function hintOf(error: unknown): string {
   const code = errnoOf(error);
-  if (/CERT|SIGN|TLS|SSL|ISSUER/.test(code)) {
+  if (refusesTunnel(error)) return 'Check HTTPS_PROXY, its credential, and NO_PROXY.';
+  if (isOfCertificate(code) || isOtherProtocol(code)) {
     return 'Name the CA bundle in MLFLOW_TRACKING_SERVER_CERT_PATH; http or https must match what the server speaks.';
   }
   return 'Check that MLflow runs and that MLFLOW_TRACKING_URI is its address as seen from here.';
@@ -91,9 +134,17 @@ export function statusError(what: string, response: ResponseHead, message: strin
     {
       retryAfterS: parseRetryAfter(singleHeader(headers['retry-after']), Date.now()) ?? undefined,
       serverFault: !isAboutTheRequest(status),
+      unavailable: UNAVAILABLE.has(status),
+      permanent: isAboutTheRequest(status) || NEVER.has(status),
     },
   );
 }
+
+/** Not implemented, another version of HTTP, a network that wants a login. */
+const NEVER: ReadonlySet<number> = new Set([501, 505, 511]);
+
+/** A server's, or that of what stands in front of it; a 500 may be of one question or file only. */
+const UNAVAILABLE: ReadonlySet<number> = new Set([408, 429, 502, 503, 504]);
 
 /** A 4xx is about what was asked, but for the two by which a server says that it has too much to do. */
 export function isAboutTheRequest(status: number): boolean {
@@ -113,6 +164,8 @@ function redirectError(what: string, status: number): SidecarError {
     `${what}: redirected (HTTP ${status}); redirects are not followed.`,
     {
       hint: 'Set MLFLOW_TRACKING_URI to the address that it redirects to, if that one is MLflow.',
+      permanent: true,
+      serverFault: false,
     },
   );
 }

@@ -1,10 +1,17 @@
 import type { Clock } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import { withTimeout } from '../policy/abort.ts';
+import type { Pulse } from '../policy/recovery.ts';
+import { isNobodyThere } from './failure.ts';
 import type { MlflowClient } from './mlflow-client.ts';
 
 /** A success this recent tells more than a probe could. */
 const FRESH_MS = 10_000;
+
+/** How often it is asked while a server is left alone or waited for. */
+const WATCH_MS = 5_000;
+/** Where nobody takes the connection: then the server does not even notice. */
+const NOBODY_MS = 1_000;
 
 /** What MLflow's `/health` last said. */
 export interface Health {
@@ -26,15 +33,18 @@ export interface HealthProbeOptions {
 }
 
 /**
- * Asks MLflow's own `/health` beside a question, where it has not answered one for a while. It decides nothing and holds
- * nobody up: it tells an MLflow that is down from one that is stuck in this question.
+ * Asks MLflow's own `/health`: beside a question, where it has not answered one for a while, to tell an MLflow that is down from one
+ * that is stuck in this question; and every 5 s while somebody watches, to tell when it is back. It holds nobody up.
  */
-export class HealthProbe {
+export class HealthProbe implements Pulse {
   readonly #options: HealthProbeOptions;
   #answeredAt = Number.NEGATIVE_INFINITY;
   #probedAt = Number.NEGATIVE_INFINITY;
   #isUnderWay = false;
   #last: Health | null = null;
+  #isNobodyThere = false;
+  readonly #watchers = new Set<(isWell: boolean) => void>();
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: HealthProbeOptions) {
     this.#options = options;
@@ -42,6 +52,43 @@ export class HealthProbe {
 
   get last(): Health | null {
     return this.#last;
+  }
+
+  watch(onHealth: (isWell: boolean) => void): () => void {
+    // Each watch is its own, also of one function.
+    const watcher = (isWell: boolean) => onHealth(isWell);
+    this.#watchers.add(watcher);
+    this.#timer ??= this.#next();
+    return () => {
+      this.#watchers.delete(watcher);
+      if (this.#watchers.size === 0) this.#rest();
+    };
+  }
+
+  failed(error: SidecarError): void {
+    const wasNobodyThere = this.#isNobodyThere;
+    this.#isNobodyThere = isNobodyThere(error);
+    if (this.#timer === undefined || wasNobodyThere || !this.#isNobodyThere) return;
+    this.#rest();
+    this.#timer = this.#next();
+  }
+
+  #next(): NodeJS.Timeout {
+    const timer = setTimeout(() => void this.#look(), this.#isNobodyThere ? NOBODY_MS : WATCH_MS);
+    return timer.unref();
+  }
+
+  #rest(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  async #look(): Promise<void> {
+    if (!this.#isUnderWay) await this.#probe();
+    const isWell = this.#last?.ok === true;
+    for (const watcher of [...this.#watchers]) watcher(isWell);
+    this.#rest();
+    if (this.#watchers.size > 0 && !this.#options.stop.aborted) this.#timer = this.#next();
   }
 
   /** A question was answered. */
@@ -87,10 +134,13 @@ export class HealthProbe {
         const call = { signal, authorization: null, origin: null };
         const response = await client.send('/health', { url, method: 'GET' }, call);
         response.body.close();
+        this.#isNobodyThere = false;
         return response.statusCode === 200 ? null : `HTTP ${response.statusCode}`;
       });
-    } catch (error) {
-      return toSidecarError(error).message;
+    } catch (thrown) {
+      const error = toSidecarError(thrown);
+      this.#isNobodyThere = isNobodyThere(error);
+      return error.message;
     }
   }
 }

@@ -122,6 +122,7 @@ function notMlflow(what: string, response: UpstreamResponse, text: string): Side
       hint: 'Check that MLFLOW_TRACKING_URI is the address of MLflow itself, with its path prefix if it has one.',
       // A 400 or 404 is about the question, whoever on the way says it.
       serverFault: status < 400,
+      permanent: isAboutTheRequest(status),
     },
   );
 }

@@ -1,5 +1,6 @@
 import { SidecarError } from '../domain/errors.ts';
 import type { Origin } from '../domain/events.ts';
+import type { Patience } from '../policy/patience.ts';
 import type { Credentials } from './credentials.ts';
 import { connectionError } from './failure.ts';
 import type { ResponseHead } from './receive.ts';
@@ -17,6 +18,8 @@ export interface Call {
   readonly origin: Origin | null;
   /** Names the requests that are made together, as those of one download are. */
   readonly together?: string | undefined;
+  /** How long an outage is waited for; none where that is not wanted. */
+  readonly patience?: Patience | undefined;
   /** Told of each try that fails. */
   readonly onTryFailed?: (error: SidecarError) => void;
 }

@@ -27,7 +27,16 @@ export interface Stage {
   readonly url: string;
 }
 
-/** A sidecar that has loaded `warm` v1, over an upstream that is well so far. */
+/** As many as open a breaker. */
+const SPARES = 5;
+
+/** Each of them is cached in a stage, so that a call for it waits for no outage to end. */
+export const SPARE_MODELS: readonly string[] = Array.from(
+  { length: SPARES },
+  (_, n) => `models:/spare-${n}/Production`,
+);
+
+/** A sidecar that has loaded `warm` v1 and the spare models, over an upstream that is well so far. */
 export async function stageOf(
   env: Readonly<Record<string, string>> = {},
   atEnd: (end: () => Promise<void>) => void = onTestFinished,
@@ -35,8 +44,11 @@ export async function stageOf(
   const upstream = await ScriptedMlflow.start();
   atEnd(() => upstream.close());
   upstream.addVersion({ name: 'warm', stage: 'Production', files: modelFiles('warm-1') });
+  for (let n = 0; n < SPARES; n++)
+    upstream.addVersion({ name: `spare-${n}`, stage: 'Production', files: { MLmodel: `spare: ${n}\n` } });
   const sidecar = await startSidecar({ ...upstream.env, SIDECAR_LOG_LEVEL: 'info', ...env });
   atEnd(async () => void (await sidecar.stop()));
+  await Promise.all(SPARE_MODELS.map(uri => reload(sidecar.url, uri)));
   expect((await reload(sidecar.url, WARM)).outcome).toMatchObject({ status: 'loaded', breaker: 'closed' });
   return { upstream, sidecar, url: sidecar.url };
 }

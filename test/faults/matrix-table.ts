@@ -113,7 +113,7 @@ export const TROUBLES: readonly Trouble[] = [
   {
     name: 'redirect to another origin',
     evil: { kind: 'redirect', origin: NOWHERE },
-    ends: { registry: ERROR, listing: ERROR, file: once('unsafe_path') },
+    ends: { registry: once('mlflow_error'), listing: once('mlflow_error'), file: once('unsafe_path') },
   },
   {
     name: 'broken JSON',
@@ -157,12 +157,12 @@ export const TROUBLES: readonly Trouble[] = [
   {
     name: 'certificate of nobody',
     evil: { kind: 'certificate', which: 'untrusted' },
-    ends: everywhere(UNREACHABLE),
+    ends: everywhere(once('mlflow_unreachable')),
   },
   {
     name: 'certificate for another host',
     evil: { kind: 'certificate', which: 'otherHost' },
-    ends: everywhere(UNREACHABLE),
+    ends: everywhere(once('mlflow_unreachable')),
   },
   {
     name: 'file system hangs',

@@ -16,7 +16,7 @@ export interface Asking {
 export interface Tries {
   readonly attempts?: number;
   readonly tryTimeoutMs?: number;
-  readonly breaker?: Breaker;
+  readonly breakerOf?: () => Breaker;
 }
 
 /** Asks one server for everything; tries once unless told otherwise, so that no test waits for a backoff. */
