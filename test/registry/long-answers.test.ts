@@ -58,7 +58,7 @@ test('what is more than is read is too_large: not asked again, and no word again
     clock: new ManualClock(),
     onChange: () => undefined,
   });
-  const { client } = await asking(upstream.url, { attempts: 3, breaker, ...PATIENT });
+  const { client } = await asking(upstream.url, { attempts: 3, breakerOf: () => breaker, ...PATIENT });
   const asked = client.ask(
     { path: 'registered-models/get-latest-versions', body: { name: 'churn' } },
     call(),
