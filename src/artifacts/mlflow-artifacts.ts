@@ -86,11 +86,9 @@ export class MlflowArtifacts implements ArtifactSource {
     const what = `The listing of ${this.#name(dir)}`;
     const url = new URL(this.#endpoint);
     url.searchParams.set('path', [...this.#segments, ...segmentsOf(dir)].join('/'));
+    const { patience, together, onTryFailed: onWait } = call;
     const hooks = {
-      breaker: this.breaker,
-      item: this.root,
-      together: call.together,
-      isPatient: call.patience !== undefined,
+      ...{ breaker: this.breaker, item: this.root, together, isPatient: patience !== undefined },
       isTransient: (error: SidecarError) => TRANSIENT.has(error.code),
       timeoutError: (ms: number) =>
         new SidecarError('artifact_timeout', `${what} did not come within ${ms / 1_000} s.`),
@@ -99,16 +97,14 @@ export class MlflowArtifacts implements ArtifactSource {
         this.#events.emit({ type: 'try_failed', what, attempt, origin: call.origin, error, retryInMs });
       },
     };
-    const { patience, signal: until, onTryFailed: onWait } = call;
     const list = async (signal: AbortSignal) => {
       const response = await this.#client.send(what, { url, method: 'GET' }, { ...call, signal });
       const answer = await readJson(what, response, LISTING_LIMITS, signal);
       if (answer.status >= 400) throw missing(what, answer.message);
       return await entriesOf(answer, what);
     };
-    return await throughOutages({ ...hooks, patience, signal: until, onWait }, () =>
-      retry(LISTING_PLAN, hooks, until, list),
-    );
+    const inTries = () => retry(LISTING_PLAN, hooks, call.signal, list);
+    return await throughOutages({ ...hooks, patience, signal: call.signal, onWait }, inTries);
   }
 
   async open(path: string, call: Call, range?: WantedRange): Promise<OpenFile> {
