@@ -39,11 +39,7 @@ const RUNS: Readonly<Record<string, Run>> = {
   scrub: { title: 'A thousand damaged files', work: vitest('test/faults/scrub.test.ts') },
   breaker: {
     title: 'A breaker that is open',
-    work: vitest(
-      'test/faults/breaker.test.ts',
-      'test/faults/storm.test.ts',
-      'test/faults/outage.test.ts',
-    ),
+    work: vitest('test/faults/breaker.test.ts', 'test/faults/storm.test.ts', 'test/faults/outage.test.ts'),
   },
   loop: { title: 'What may hold the event loop up', work: vitest('test/faults/many-models.test.ts') },
   overload: { title: 'Ten times the sustainable load', work: vitest('test/faults/overload.test.ts') },
