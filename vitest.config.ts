@@ -7,7 +7,7 @@ const E2E = 'test/e2e/**/*.test.ts';
 const CRASH = [
   'test/crash/**/*.test.ts',
   'test/cli/materialize-crash.test.ts',
-  ...['jobs', 'scrub', 'slow', 'storm'].map(name => `test/faults/${name}.test.ts`),
+  ...['jobs', 'proxy-writes', 'scrub', 'slow', 'storm'].map(name => `test/faults/${name}.test.ts`),
 ];
 /** `npm run chaos` holds the built sidecar to limits of milliseconds with them, one file after the other; `npm test` gives these limits room. */
 const TIMED = ['test/faults/**/*.test.ts', 'test/clients/deadline.test.ts'];

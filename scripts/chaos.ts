@@ -58,6 +58,7 @@ const RUNS: Readonly<Record<string, Run>> = {
     title: 'Versions of roots that are overwritten',
     work: vitest('test/e2e/overwritten.test.ts'),
   },
+  writes: { title: 'Writes that change nothing', work: vitest('test/faults/proxy-writes.test.ts') },
   inject: {
     title: 'Every file operation fails once',
     work: vitest('test/crash/inject.test.ts', 'test/crash/disk-errors.test.ts'),

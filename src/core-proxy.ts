@@ -14,6 +14,7 @@ import { Lookback } from './proxy/lookback.ts';
 import { OldAnswers } from './proxy/old-answers.ts';
 import { PassedFiles } from './proxy/passed-files.ts';
 import { Plain } from './proxy/plain.ts';
+import { PriorVersions } from './proxy/prior.ts';
 import { MlflowProxy } from './proxy/proxy.ts';
 import { PROXIED_MS, Questions } from './proxy/questions.ts';
 import { Relay } from './proxy/relay.ts';
@@ -139,6 +140,7 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
   const downloads = new Downloads({ fetcher, reloader, interests, deadlineMs, events, clock });
   const stored = new StoredRoots(clock);
   const versions = new Versions({ cache, stored, downloads, interests, allowed, lookback });
+  const prior = new PriorVersions({ cache, stored, lookback, versions }, clock);
   return new MlflowProxy({
     questions,
     addresses: new Addresses({
@@ -151,7 +153,16 @@ export function createProxy(options: Options, shared: Shared): MlflowProxy {
       refreshWaitMs,
       stop,
     }),
-    artifacts: new Artifacts({ versions, downloads, interests, allowed, questions, passed }),
+    artifacts: new Artifacts({
+      versions,
+      downloads,
+      interests,
+      allowed,
+      questions,
+      passed,
+      prior,
+      refreshWaitMs,
+    }),
     plain: new Plain({ ...times, client: clients.questions, trackingUri, kept, timeoutMs: tryTimeoutMs }),
     relay: new Relay({
       transport,

@@ -19,9 +19,15 @@ export class SharedWork<T, Work extends { readonly done: Promise<T> }> {
   /**
    * The work of that key, begun unless it is under way; to be waited for at once.
    * @param begin gets a signal that aborts once everybody has left
+   * @param isCurrent whether what is under way is still worth joining; it goes on for those who have
    */
-  join(key: string, begin: (left: AbortSignal) => Work): Share<T, Work> {
-    const entry = this.#entries.get(key) ?? this.#begin(key, begin);
+  join(
+    key: string,
+    begin: (left: AbortSignal) => Work,
+    isCurrent: (work: Work) => boolean = () => true,
+  ): Share<T, Work> {
+    const known = this.#entries.get(key);
+    const entry = known !== undefined && isCurrent(known.work) ? known : this.#begin(key, begin);
     entry.waiting++;
     return { work: entry.work, wait: signal => this.#wait(key, entry, signal) };
   }

@@ -1,7 +1,10 @@
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type ErrorCode, SidecarError, toSidecarError } from '../domain/errors.ts';
+import { type ErrorCode, toSidecarError } from '../domain/errors.ts';
+import type { Scope } from '../domain/scope.ts';
+import { TOO_LATE, within } from '../policy/abort.ts';
 import { OpenFile, Unreadable } from '../store/disk/open-file.ts';
+import type { Change } from '../store/records/doubts.ts';
 import type { Allowed } from './allowed.ts';
 import type { Answer } from './answer.ts';
 import type { Asker } from './asker.ts';
@@ -9,10 +12,11 @@ import type { Downloads } from './downloads.ts';
 import type { Interests } from './interests.ts';
 import type { FileRequest, Opened } from './opened.ts';
 import type { PassedFiles } from './passed-files.ts';
+import type { Old, PriorVersions } from './prior.ts';
 import type { Questions } from './questions.ts';
 import { listingOf } from './reads.ts';
 import { atMlflow } from './roots.ts';
-import { listingAnswer, noSuchArtifact } from './tree.ts';
+import { listingAnswer, noSuchArtifact, unknownAddress } from './tree.ts';
 import type { Coming, Stored, Versions } from './versions.ts';
 
 export interface ArtifactsOptions {
@@ -22,6 +26,19 @@ export interface ArtifactsOptions {
   readonly allowed: Allowed;
   readonly questions: Questions;
   readonly passed: PassedFiles;
+  readonly prior: PriorVersions;
+  readonly refreshWaitMs: number;
+}
+
+/** From where a listing or a file may come. */
+interface Ways<T> {
+  /** See Versions. */
+  readonly what: 'listing' | 'file';
+  readonly ofVersion: (found: Stored | Coming) => T | Promise<T>;
+  readonly ofMlflow: (segments: readonly string[]) => Promise<T>;
+  readonly ofOld: (old: Old) => T | Promise<T>;
+  /** Gives up what came too late. */
+  readonly drop: (late: T) => void;
 }
 
 /** The cache takes nothing, which is no reason for a client of MLflow's to get nothing. */
@@ -47,29 +64,33 @@ export class Artifacts {
    * @throws SidecarError why it cannot be had, and there is nothing to say instead
    */
   async list(segments: readonly string[], asker: Asker): Promise<Answer> {
-    return await this.#firstOf(
-      'listing',
-      segments,
-      asker,
-      found => this.#listed(found, asker),
-      own => this.#askForListing(own, asker),
-    );
+    return await this.#firstOf<Answer>(segments, asker, {
+      what: 'listing',
+      ofVersion: found => this.#listed(found, asker),
+      ofMlflow: own => this.#askForListing(own, asker),
+      ofOld: ({ version, path, ageS, stale }) => ({
+        ...listingAnswer([...version.files.values()], path, 'store'),
+        ...{ ageS, stale },
+      }),
+      drop: () => undefined,
+    });
   }
 
   /** @throws SidecarError why it cannot be had, and there is nothing to say instead */
   async open(request: FileRequest, asker: Asker): Promise<Opened> {
-    return await this.#firstOf(
-      'file',
-      request.segments,
-      asker,
-      found => this.#openFound(found, request, asker),
-      own => {
+    const { passed } = this.#options;
+    return await this.#firstOf<Opened>(request.segments, asker, {
+      what: 'file',
+      ofVersion: found => this.#openFound(found, request, asker),
+      ofMlflow: own => {
         const atOwn = { ...request, segments: own };
-        return this.#options.passed.open(atOwn, asker, reason =>
-          this.#openInstead(atOwn, asker, reason.code),
-        );
+        return passed.open(atOwn, asker, reason => this.#openInstead(atOwn, asker, reason.code));
       },
-    );
+      ofOld: old => storedFile(old, request, { ageS: old.ageS, stale: old.stale }),
+      drop: opened => {
+        if ('close' in opened) opened.close();
+      },
+    });
   }
 
   /** Where somebody removed the files of a version that is remembered, it is looked for once more. */
@@ -103,18 +124,42 @@ export class Artifacts {
     }
   }
 
-  /** A client changed, or may have changed, what is at this path. */
-  async changed(segments: readonly string[], asker: Asker): Promise<void> {
-    await this.#options.versions.changed(segments, asker);
+  /** See Versions. */
+  async changed(change: Change, reader: Scope): Promise<void> {
+    await this.#options.versions.changed(change, reader);
+  }
+
+  /**
+   * As it is now; where it may have changed and nobody says what it is now, at least not soon, as it was before. Whoever was given
+   * that as a listing gets the files to it.
+   */
+  async #firstOf<T>(segments: readonly string[], asker: Asker, ways: Ways<T>): Promise<T> {
+    const { prior, refreshWaitMs } = this.#options;
+    const isInDoubt = prior.isInDoubt(segments, asker);
+    const lately = ways.what === 'file' || isInDoubt ? prior.lately(segments, asker) : null;
+    if (lately !== null) return await ways.ofOld(lately);
+    const now = this.#now(segments, asker, ways);
+    try {
+      const soon = isInDoubt ? await within(refreshWaitMs, now) : await now;
+      if (soon !== TOO_LATE) return soon;
+      const old = await prior.find(segments, asker, 'mlflow_timeout');
+      if (old === null) return await now;
+      // Nobody waits for it any more.
+      now.then(ways.drop, () => undefined);
+      return await ways.ofOld(old);
+    } catch (error) {
+      const { code } = toSidecarError(error);
+      const old = code === 'not_allowed' ? null : await prior.find(segments, asker, code);
+      if (old === null) throw error;
+      return await ways.ofOld(old);
+    }
   }
 
   /** Of the version that the path belongs to; else, and where the cache cannot take it, of MLflow. */
-  async #firstOf<T>(
-    what: 'listing' | 'file',
+  async #now<T>(
     segments: readonly string[],
     asker: Asker,
-    ofVersion: (found: Stored | Coming) => T | Promise<T>,
-    ofMlflow: (segments: readonly string[]) => Promise<T>,
+    { what, ofVersion, ofMlflow }: Ways<T>,
   ): Promise<T> {
     let fault = unknownAddress();
     try {
@@ -131,11 +176,14 @@ export class Artifacts {
   }
 
   async #listed(found: Stored | Coming, asker: Asker): Promise<Answer> {
-    const { downloads } = this.#options;
+    const { downloads, prior } = this.#options;
     downloads.publish(found.store, found.root, asker);
-    if (found.kind === 'stored') return listingAnswer([...found.version.files.values()], found.path, 'store');
-    const { arriving, path } = found;
-    return listingAnswer(await downloads.inTime(arriving, arriving.listed), path, 'download');
+    const isStored = found.kind === 'stored';
+    const files = isStored
+      ? [...found.version.files.values()]
+      : await downloads.inTime(found.arriving, found.arriving.listed);
+    prior.forget(found.root, asker);
+    return listingAnswer(files, found.path, isStored ? 'store' : 'download');
   }
 
   async #openComing({ arriving, path }: Coming, { segments, signal }: FileRequest): Promise<Opened> {
@@ -198,10 +246,4 @@ function saysModel({ status, stale, text }: Answer): boolean {
 
 function hasModel(listing: unknown): boolean {
   return Listing.safeParse(listing).data?.files.some(({ path }) => path === 'MLmodel') ?? false;
-}
-
-function unknownAddress(): SidecarError {
-  return new SidecarError('not_found', 'No version is known by this address any more.', {
-    hint: 'Load the model again: it asks for the address anew.',
-  });
 }

@@ -3,7 +3,7 @@ import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
-import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
+import type { VersionRoot } from '../domain/version.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import type { Arriving } from '../reload/arriving.ts';
 import type { Fetcher } from '../reload/fetcher.ts';
@@ -30,7 +30,6 @@ export interface DownloadsOptions {
 /** Versions that clients load before they are in the store: one download each, which clients follow and which goes on without them. */
 export class Downloads {
   readonly #options: DownloadsOptions;
-  readonly #underWay = new Map<string, { readonly rootKey: string; readonly arriving: Arriving }>();
   readonly #publishing = new Set<string>();
   readonly #failed = new Map<string, { readonly error: SidecarError; readonly until: number }>();
 
@@ -58,15 +57,8 @@ export class Downloads {
       follow: () => undefined,
     });
     const key = keyOf(root, scope);
-    this.#underWay.set(key, { rootKey: rootKeyOf(root.root, scope), arriving });
     this.#failed.delete(key);
-    const forget = () => {
-      if (this.#underWay.get(key)?.arriving === arriving) this.#underWay.delete(key);
-    };
-    arriving.done.then(forget, (error: unknown) => {
-      forget();
-      this.#remember(key, toSidecarError(error));
-    });
+    arriving.done.catch((error: unknown) => this.#remember(key, toSidecarError(error)));
     return arriving;
   }
 
@@ -83,21 +75,14 @@ export class Downloads {
     if (oldest !== undefined && this.#failed.size > MOST_FAILED) this.#failed.delete(oldest);
   }
 
-  /** Those of a root that clients follow now, of whichever versions. */
-  underWay(root: ArtifactRoot, { scope }: Asker): readonly Arriving[] {
-    const wanted = rootKeyOf(root, scope);
-    return [...this.#underWay.values()].flatMap(({ rootKey, arriving }) =>
-      rootKey === wanted ? [arriving] : [],
-    );
-  }
-
   /** Has what is loaded from a root published, under each name that clients know it by. Nobody waits for it. */
   publish(store: Store, root: VersionRoot, { scope, caller }: Asker): void {
     for (const uri of this.#options.interests.urisAt(scope, root)) {
       const key = `${scope.id} ${formatModelUri(uri)}`;
       const { published } = store.refs.get(scope, uri);
-      const isPublished = published !== null && rootOf(published)?.version === root.version;
-      if (isPublished || this.#publishing.has(key)) continue;
+      const isOfVersion = published !== null && rootOf(published)?.version === root.version;
+      const isThere = isOfVersion && !store.doubts.has(scope, root);
+      if (isThere || this.#publishing.has(key)) continue;
       this.#publishing.add(key);
       // Why it could not be is told by the run.
       const forget = () => this.#publishing.delete(key);
@@ -145,8 +130,4 @@ export class Downloads {
 
 function keyOf({ root, version }: VersionRoot, { id }: Scope): string {
   return JSON.stringify([id, root, version]);
-}
-
-function rootKeyOf(root: ArtifactRoot, { id }: Scope): string {
-  return JSON.stringify([id, root]);
 }

@@ -19,6 +19,8 @@ const LONGEST_BYTES = 256 * 1024;
 const LONGEST_WRITTEN = 64 * 1024;
 const MOST_WRITTEN = 2_000;
 const LONGEST_ID = 1_000;
+/** Whose changes are remembered apart; with more, each is taken for everybody's. */
+const MOST_SCOPES = 1_000;
 /** An answer that stays the same is written anew this often, so that its age is known after a restart. */
 const WRITE_AGAIN_MS = 60_000;
 /** A disk that hangs keeps no caller. */
@@ -53,6 +55,8 @@ export class KeptAnswers {
   readonly #writes = pLimit(WRITES_AT_ONCE);
   #bytes = 0;
   #freshFrom = 0;
+  /** The same of single scopes. */
+  readonly #freshFromOf = new Map<string, number>();
   /** On the disk, the one that was written longest ago first; null until somebody has looked. */
   #onDisk: Set<string> | null = null;
 
@@ -101,16 +105,21 @@ export class KeptAnswers {
     return kept !== undefined && kept.answer === null ? kept.at : null;
   }
 
-  /** Whatever is there may be of before a change. */
-  expire(): void {
-    this.#freshFrom = this.#clock.now();
+  /** Whatever is there may be of before a change. @param scope null for all of them */
+  expire(scope: Scope | null): void {
+    const now = this.#clock.now();
+    if (scope !== null && this.#freshFromOf.size < MOST_SCOPES)
+      return void this.#freshFromOf.set(scope.id, now);
+    this.#freshFromOf.clear();
+    this.#freshFrom = now;
   }
 
   /** One that is younger than `maxAgeMs`. */
   fresh(scope: Scope, key: string, maxAgeMs: number): Answer | null {
     if (maxAgeMs === 0) return null;
     const kept = this.#recent.get(idOf(scope, key));
-    return kept === undefined || kept.at <= this.#freshFrom ? null : this.#aged(kept, maxAgeMs);
+    const freshFrom = Math.max(this.#freshFrom, this.#freshFromOf.get(scope.id) ?? 0);
+    return kept === undefined || kept.at <= freshFrom ? null : this.#aged(kept, maxAgeMs);
   }
 
   /** The last one, if it is not older than `maxAgeMs`; of a process before this one, too. */

@@ -54,6 +54,12 @@ export class Lookback {
     return found.toSorted((a, b) => a.ageS - b.ageS)[0] ?? null;
   }
 
+  /** Under whatever URI it is published. */
+  snapshot(refs: Refs, scope: Scope, snapshot: string): Given | null {
+    const found = refs.all(scope).filter(({ published }) => published?.snapshot === snapshot);
+    return this.#usable(refs, scope, found).toSorted((a, b) => a.ageS - b.ageS)[0] ?? null;
+  }
+
   /** What a run logged at `source`, or as a model of that name. */
   run(refs: Refs, scope: Scope, source: string): Given | null {
     const ofRuns = refs

@@ -9,12 +9,14 @@ import type { Allowed } from './allowed.ts';
 import { type Answer, answered } from './answer.ts';
 import type { Artifacts } from './artifacts.ts';
 import type { Asker } from './asker.ts';
+import { type Effect, isWrite } from './effect.ts';
 import type { KeptAnswers } from './kept-answers.ts';
 import type { FileRequest, Opened } from './opened.ts';
 import type { Plain, PlainPath } from './plain.ts';
 import type { Questions } from './questions.ts';
 import type { Read } from './reads.ts';
-import type { Relay, RelayedAnswer, RelayRequest } from './relay.ts';
+import type { Relay, RelayedAnswer } from './relay.ts';
+import type { RelayRequest } from './relay-request.ts';
 
 export interface ProxyOptions {
   readonly questions: Questions;
@@ -32,7 +34,7 @@ export interface ProxyOptions {
   readonly hasCredential: boolean;
 }
 
-/** For what is cached of a file that a client changed to be forgotten. */
+/** For what is cached of a file that a client changed to be noted. */
 const CHANGED_MS = 1_000;
 
 /** What MLflow's own clients get from the sidecar. */
@@ -90,21 +92,36 @@ export class MlflowProxy {
     caller: Caller,
     artifact: readonly string[] | null,
   ): Promise<RelayedAnswer> {
-    const { kept, relay, artifacts, watches } = this.#options;
-    // Before it is sent and after it is answered: it may have changed what is asked in between.
-    kept.expire();
+    const { relay, watches } = this.#options;
+    const known: { effect: Effect } = { effect: 'none' };
+    const onEffect = (effect: Effect) => {
+      known.effect = effect;
+    };
     try {
-      const answer = await relay.send(request);
+      const answer = await relay.send({ ...request, onEffect });
       // It answers, and whoever changes something is to read that, and not what was true before.
-      watches[request.kind].answered(0);
+      if (known.effect === 'done') watches[request.kind].answered(0);
       this.#tell('relay', caller, 'passed', null);
       return answer;
     } finally {
-      kept.expire();
-      // A disk that fails, or hangs, keeps nobody's answer.
-      const changed = artifact === null ? null : artifacts.changed(artifact, this.#asker(caller));
-      if (changed !== null) await within(CHANGED_MS, changed).catch(() => undefined);
+      if (known.effect !== 'none' && isWrite(request.method, request.url.pathname))
+        await this.#changed(artifact, caller, known.effect === 'done');
     }
+  }
+
+  /**
+   * What is cached is of before a change.
+   * @param isDone whether MLflow took it: else it concerns whoever sent it alone
+   */
+  async #changed(artifact: readonly string[] | null, caller: Caller, isDone: boolean): Promise<void> {
+    const { kept, artifacts, scope } = this.#options;
+    const own = scope(caller);
+    kept.expire(isDone ? null : own);
+    if (artifact === null) return;
+    const change = { path: artifact.join('/'), scope: isDone ? null : own };
+    // A disk that fails, or hangs, keeps nobody's answer.
+    const noted = artifacts.changed(change, isDone ? this.#asker(caller).scope : own);
+    await within(CHANGED_MS, noted).catch(() => undefined);
   }
 
   #told(what: string, { caller }: Asker, answer: Answer): Answer {

@@ -1,5 +1,3 @@
-import type { IncomingHttpHeaders } from 'node:http';
-import type { Readable } from 'node:stream';
 import type { Clock } from '../domain/clock.ts';
 import { type ErrorCode, SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
@@ -9,11 +7,13 @@ import { type RetryPlan, retry } from '../policy/retry.ts';
 import { bodyLength } from '../upstream/body-length.ts';
 import { connectionError } from '../upstream/failure.ts';
 import type { ResponseHead } from '../upstream/receive.ts';
-import { answerHeaders, requestHeaders } from '../upstream/relay-headers.ts';
+import { answerHeaders } from '../upstream/relay-headers.ts';
 import type { Transport, UpstreamResponse } from '../upstream/transport.ts';
 import { Upload } from '../upstream/upload.ts';
+import { effectOf } from './effect.ts';
 import { isWithheld, withheldError } from './not-relayed.ts';
 import { belowFloor, endless, failureOf, noTrial, tooLate } from './relay-errors.ts';
+import { headersOf, isShort, type RelayKind, type RelayRequest } from './relay-request.ts';
 
 /**
  * To the head of the answer: in all tries where the request is short, else from the end of its body. A registry's answers are short;
@@ -26,8 +26,6 @@ const ANSWER_MS: Readonly<Record<RelayKind, number>> = {
 };
 /** The one request that is to find out whether MLflow is back. */
 const TRIAL_MS = 8_000;
-/** Of a request's body: up to it a request is short, and sent at once. */
-const SHORT_BYTES = 1024 * 1024;
 /** Nothing of the request's body moved: somebody hangs. */
 const IDLE_MS = 30_000;
 /** A further try begins within it: an unmodified client has no deadline of its own. */
@@ -36,26 +34,6 @@ const FOREVER = Number.POSITIVE_INFINITY;
 const PLAN: RetryPlan = { attempts: 3, tryTimeoutMs: FOREVER, budgetMs: FOREVER };
 const ONCE: RetryPlan = { ...PLAN, attempts: 1 };
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['mlflow_unreachable', 'mlflow_timeout']);
-/** Whom a request is for: the server's registry, its runs and traces, or the files behind it. */
-export type RelayKind = 'registry' | 'tracking' | 'artifacts';
-
-export interface RelayRequest {
-  /** Says how long it may take, and which breaker it passes. */
-  readonly kind: RelayKind;
-  /** Any of HTTP's. */
-  readonly method: string;
-  /** Rebuilt from decoded, re-encoded segments on the upstream's base address. */
-  readonly url: URL;
-  /** The caller's, as they came. */
-  readonly headers: IncomingHttpHeaders;
-  /** The caller's, as it comes; null where there is none. It is not destroyed, and what is not sent of it stays unread. */
-  readonly body: Readable | null;
-  /** The caller's own; null where there is none, or where it was meant for the sidecar. */
-  readonly authorization: string | null;
-  /** Aborts when the caller has left, or the process ends. */
-  readonly signal: AbortSignal;
-}
-
 /** MLflow's answer, to be passed on as it is. */
 export interface RelayedAnswer {
   readonly status: number;
@@ -113,6 +91,7 @@ export class Relay {
     const signal = AbortSignal.any([request.signal, tooSlow.signal]);
     const response = await this.#inTries(who, request, signal);
     const { statusCode: status, body } = response;
+    request.onEffect?.(effectOf(status));
     if (isWithheld(status)) {
       const error = await withheldError(who, response, request.authorization);
       request.signal.throwIfAborted();
@@ -193,7 +172,11 @@ export class Relay {
     const end = () => late.abort(limit.error(upload));
     const timer = limit.ms === FOREVER ? undefined : setTimeout(end, limit.ms);
     const ending = AbortSignal.any([signal, late.signal]);
-    const sent = { ...{ url, method, headers, firstByteMs, signal: ending }, isLast: true as const };
+    const onSending = () => request.onEffect?.('unknown');
+    const sent = {
+      ...{ url, method, headers, firstByteMs, signal: ending, onSending },
+      isLast: true as const,
+    };
     try {
       return await transport.request(upload === null ? sent : { ...sent, body: upload });
     } catch (error) {
@@ -228,21 +211,7 @@ export class Relay {
   }
 }
 
-/** Without a body, or with one that is sent at once. */
-function isShort({ headers, body }: RelayRequest): boolean {
-  return body === null || Number(headers['content-length'] ?? Number.NaN) <= SHORT_BYTES;
-}
-
 /** It has answered, though perhaps only to say that it cannot. */
 function saysNothing({ statusCode }: ResponseHead): boolean {
   return statusCode >= 500 || statusCode === 408 || statusCode === 429;
-}
-
-function headersOf({ headers, body, authorization }: RelayRequest): Record<string, string> {
-  const length = body === null ? undefined : headers['content-length'];
-  return {
-    ...requestHeaders(headers),
-    ...(length === undefined ? {} : { 'content-length': length }),
-    ...(authorization === null ? {} : { authorization }),
-  };
 }

@@ -33,16 +33,23 @@ export class StoredRoots {
 
   /** The same without a look at the disk: null also where that is not remembered. */
   remembered(store: Store, scope: Scope, root: VersionRoot): StoredVersion | null {
-    return this.#known(store, keyOf(scope, root))?.found ?? null;
+    return store.doubts.has(scope, root) ? null : (this.#known(store, keyOf(scope, root))?.found ?? null);
+  }
+
+  /** What a version held before its files were changed, or may have been; null where nothing is known of that. */
+  async before(store: Store, scope: Scope, root: VersionRoot): Promise<StoredVersion | null> {
+    return versionOf(await store.find(scope, root, 'before'));
   }
 
   /** A version that is in the store as a whole. */
   async find(store: Store, scope: Scope, root: VersionRoot): Promise<StoredVersion | null> {
+    if (store.doubts.has(scope, root)) return null;
     const key = keyOf(scope, root);
     const now = this.#clock.monotonic();
     const known = this.#known(store, key);
     if (known !== null) return known.found;
     const found = versionOf(await store.find(scope, root));
+    if (store.doubts.has(scope, root)) return null;
     this.#remembered.delete(key);
     this.#remembered.set(key, { found, until: now + (found === null ? MISSED_MS : REMEMBERED_MS) });
     const [oldest] = this.#remembered.keys();
@@ -54,6 +61,11 @@ export class StoredRoots {
     const known = this.#remembered.get(key);
     if (known === undefined || this.#clock.monotonic() >= known.until) return null;
     return known.found !== null && store.refs.withdrawn.has(known.found.snapshot) ? null : known;
+  }
+
+  /** Any may be another one now. */
+  forgetAll(): void {
+    this.#remembered.clear();
   }
 
   /** Somebody may have removed or replaced what was fetched of the root, for whichever version. */

@@ -1,3 +1,4 @@
+import { SidecarError } from '../domain/errors.ts';
 import type { ProxySource } from '../domain/events.ts';
 import { type Answer, answered, mlflowError } from './answer.ts';
 
@@ -31,4 +32,10 @@ export function listingAnswer(files: readonly TreeFile[], dir: string, source: P
 export function noSuchArtifact(path: string, source: ProxySource): Answer {
   const text = mlflowError('RESOURCE_DOES_NOT_EXIST', `No such artifact: '${path}'`);
   return { ...answered(text, 404), source };
+}
+
+export function unknownAddress(): SidecarError {
+  return new SidecarError('not_found', 'No version is known by this address any more.', {
+    hint: 'Load the model again: it asks for the address anew.',
+  });
 }

@@ -1,7 +1,9 @@
-import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
+import type { Scope } from '../domain/scope.ts';
+import type { VersionRoot } from '../domain/version.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import type { Arriving } from '../reload/arriving.ts';
 import type { Cache } from '../store/cache.ts';
+import type { Change } from '../store/records/doubts.ts';
 import { rootOf } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { Allowed } from './allowed.ts';
@@ -51,8 +53,6 @@ export interface VersionsOptions {
 /** Which version a path of the artifact server belongs to. */
 export class Versions {
   readonly #options: VersionsOptions;
-  /** Roots whose files were changed while they were on their way: what comes of that is not kept. */
-  readonly #changing = new Set<string>();
 
   constructor(options: VersionsOptions) {
     this.#options = options;
@@ -72,13 +72,13 @@ export class Versions {
     const store = cache.opened;
     // What is remembered of a version is no file that can be read.
     if (store === null || (await store.isThere()) === TOO_LATE) return null;
-    const places = this.#placesOf(store, segments, asker).filter(
-      ({ root }) => !this.#changing.has(keyOf(root.root, asker)),
-    );
+    const places = this.placesOf(store, segments, asker);
     const found = await within(LOOK_MS, this.#stored(store, places, asker));
     if (found === TOO_LATE) return null;
     if (found !== null) return found;
-    const place = places.find(({ root }) => interests.has(asker.scope, root));
+    const place = places.find(
+      ({ root }) => interests.has(asker.scope, root) || store.doubts.has(asker.scope, root),
+    );
     if (place === undefined || store.problem !== null) return null;
     const failure = what === 'file' ? downloads.failure(place.root, asker) : null;
     if (failure !== null) throw failure;
@@ -86,7 +86,7 @@ export class Versions {
   }
 
   /** By an address of MLflow's own, a file is of the logged model, or of the run, that is known to be there. */
-  #placesOf(store: Store, segments: readonly string[], { scope }: Asker): readonly Place[] {
+  placesOf(store: Store, segments: readonly string[], { scope }: Asker): readonly Place[] {
     const { interests } = this.#options;
     const published = new Map<string, string>();
     for (const ref of store.refs.all(scope)) {
@@ -137,43 +137,17 @@ export class Versions {
     this.#options.stored.forget(scope, root.root);
   }
 
-  /** A client changed, or may have changed, what is at this path: no version that holds it is what it was. */
-  async changed(segments: readonly string[], asker: Asker): Promise<void> {
-    const { cache, downloads } = this.#options;
-    const store = cache.opened;
-    if (store === null) return;
-    for (const { root } of placesOf(segments)) {
-      const coming = downloads.underWay(root, asker);
-      if (coming.length === 0) await this.#forget(store, root, asker);
-      else void this.#forgetWhenThere(store, root, asker, coming);
-    }
-  }
-
-  async #forget(store: Store, root: ArtifactRoot, { scope }: Asker): Promise<void> {
-    await store.forget(scope, root);
-    this.#options.stored.forget(scope, root);
-  }
-
-  async #forgetWhenThere(
-    store: Store,
-    root: ArtifactRoot,
-    asker: Asker,
-    coming: readonly Arriving[],
-  ): Promise<void> {
-    const key = keyOf(root, asker);
-    this.#changing.add(key);
+  /**
+   * Files were changed, or may have been: no version that holds them is what it was.
+   * @param reader who may have a version of which nothing is published
+   */
+  async changed(change: Change, reader: Scope): Promise<void> {
+    const { cache, stored } = this.#options;
+    const roots = placesOf(change.path.split('/')).map(({ root }) => ({ scope: reader, root }));
     try {
-      // Also where nothing came of one.
-      await Promise.allSettled(coming.map(({ done }) => done));
-      await this.#forget(store, root, asker);
-    } catch {
-      // The disk fails: then it is found out when it is wanted next.
+      await cache.opened?.doubts.change(change, roots);
     } finally {
-      this.#changing.delete(key);
+      stored.forgetAll();
     }
   }
-}
-
-function keyOf(root: ArtifactRoot, { scope }: Asker): string {
-  return JSON.stringify([scope.id, root]);
 }

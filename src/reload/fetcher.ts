@@ -21,6 +21,7 @@ import { SingleFlight } from '../policy/single-flight.ts';
 import type { Reservation } from '../store/collect/reservations.ts';
 import { Vanished } from '../store/disk/vanished.ts';
 import type { Intake } from '../store/intake/intake.ts';
+import type { Fetching } from '../store/records/doubts.ts';
 import type { Store } from '../store/store.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
 import { type Arriving, ArrivingVersion, type Obtained } from './arriving.ts';
@@ -61,6 +62,7 @@ interface Download {
   readonly failures: Failures;
   readonly patience: Set<Patience>;
   readonly arriving: ArrivingVersion;
+  readonly fetching: Fetching;
   readonly done: Promise<Obtained>;
 }
 
@@ -126,20 +128,29 @@ export class Fetcher {
   #join(store: Store, wanted: Wanted) {
     const { scope, root, isGrowing, force } = wanted;
     const edition = isGrowing ? randomUUID() : root.version;
-    const key = JSON.stringify([scope.id, root.root, edition, force]);
-    const share = this.#downloads.join(key, left => {
-      const failures: Failures = { last: null };
-      const patience = new Set<Patience>();
-      const arriving = new ArrivingVersion(store.layout, this.#options.clock, failures);
-      const done = this.#download(store, { ...wanted, edition }, { failures, patience, arriving }, left);
-      done.then(
-        obtained => arriving.arrived(obtained),
-        (error: unknown) => arriving.failed(error),
-      );
-      return { failures, patience, arriving, done };
-    });
+    const share = this.#downloads.join(
+      JSON.stringify([scope.id, root.root, edition, force]),
+      left => this.#begin(store, { ...wanted, edition }, left),
+      // Whoever changed something reads that, and not what was on its way before.
+      ({ fetching }) => !fetching.isOutdated,
+    );
     if (wanted.patience !== undefined) share.work.patience.add(wanted.patience);
     return share;
+  }
+
+  #begin(store: Store, wanted: Edition, left: AbortSignal): Download {
+    const failures: Failures = { last: null };
+    const patience = new Set<Patience>();
+    const arriving = new ArrivingVersion(store.layout, this.#options.clock, failures);
+    const fetching = store.doubts.begin(wanted.scope, wanted.root.root);
+    const done = this.#download(store, wanted, { failures, patience, arriving, fetching }, left).finally(() =>
+      store.doubts.end(fetching),
+    );
+    done.then(
+      obtained => arriving.arrived(obtained),
+      (error: unknown) => arriving.failed(error),
+    );
+    return { failures, patience, arriving, fetching, done };
   }
 
   async #download(store: Store, wanted: Edition, told: Told, left: AbortSignal): Promise<Obtained> {
@@ -155,7 +166,7 @@ export class Fetcher {
   async #fetch(
     store: Store,
     wanted: Edition,
-    { failures, patience: callers, arriving }: Told,
+    { failures, patience: callers, arriving, fetching }: Told,
     left: AbortSignal,
   ): Promise<Obtained> {
     const intake = await store.intake();
@@ -195,7 +206,7 @@ export class Fetcher {
       timer.begin('publish');
       const manifest = manifestOf(fetched);
       wanted.brought({ files: manifest.files.length, bytes: manifest.bytes });
-      const committed = await store.commit(wanted.scope, wanted.root, manifest, intake);
+      const committed = await store.commit(wanted.scope, wanted.root, manifest, intake, fetching);
       return { fetched: committed, source: 'mlflow', phases: timer.end() };
     } finally {
       wanted.took(timer.end());

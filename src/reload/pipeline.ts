@@ -10,7 +10,7 @@ import type { RegistryCall } from '../registry/client.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Resolution } from '../registry/resolution.ts';
 import { Vanished } from '../store/disk/vanished.ts';
-import type { Published } from '../store/records/ref-record.ts';
+import { type Published, rootOf } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { Failures, Fetcher } from './fetcher.ts';
 import { PhaseTimer } from './phase-timer.ts';
@@ -92,7 +92,8 @@ export class Pipeline {
     const resolution = await this.#resolve(store, wish, call, progress);
     const { version, fault, isGrowing } = resolution;
     const { published } = store.refs.get(wish.scope, wish.uri);
-    if (!wish.force && !isGrowing && published !== null && isSameVersion(published.version, version)) {
+    const isSame = published !== null && isSameVersion(published.version, version);
+    if (isSame && !wish.force && !isGrowing && !isInDoubt(store, wish, published)) {
       const isGiven = await this.#confirm(store, wish, { ...published, version }, order, shown);
       if (isGiven) return { status: 'unchanged', source: 'cache' };
     }
@@ -217,6 +218,12 @@ export class Pipeline {
       onAnswered: () => watch.answered(clock.monotonic() - askedAt),
     };
   }
+}
+
+/** Whether its files were changed through the sidecar, or may have been. */
+function isInDoubt(store: Store, { scope }: Wish, published: Published): boolean {
+  const root = rootOf(published);
+  return root !== null && store.doubts.has(scope, root);
 }
 
 /** As what the artifacts are fetched: a run that shows nothing but the model that it logged shows that model. */

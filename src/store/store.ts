@@ -5,7 +5,7 @@ import type { SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import type { Manifest } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
-import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
+import type { VersionRoot } from '../domain/version.ts';
 import { type TOO_LATE, unlessRunning, within } from '../policy/abort.ts';
 import { DiskWatch } from '../policy/disk-watch.ts';
 import { type Access, accessTo, hanging, makeLayout, sweepLitter, unusable } from './access.ts';
@@ -20,6 +20,7 @@ import { Blobs } from './intake/blobs.ts';
 import { type Intake, Staging } from './intake/intake.ts';
 import { Partials } from './intake/partials.ts';
 import { Snapshots } from './intake/snapshots.ts';
+import { Doubts, type Fetching } from './records/doubts.ts';
 import { type FetchedRoot, Manifests } from './records/manifests.ts';
 import { recoverRefs } from './records/recover.ts';
 import { Refs } from './records/refs.ts';
@@ -59,8 +60,8 @@ export class Store {
   readonly #unread: Unread;
   readonly #staging: Staging;
   readonly #snapshots: Snapshots;
-  readonly #manifests: Manifests;
   readonly usage: Usage;
+  readonly doubts: Doubts;
   readonly collector: Collector;
   readonly #reservations: Reservations;
   readonly #quarantine: Quarantine;
@@ -95,18 +96,15 @@ export class Store {
     this.refs = new Refs(layout, tmp, access.problem, onWriteError, this.usage);
     this.#unread = new Unread(own, this.refs);
     this.#snapshots = new Snapshots(layout, tmp);
-    this.#manifests = new Manifests(layout, tmp);
-    const { refs, ownership } = this;
-    const ours = { layout, tmp, own, refs, ownership };
+    const manifests = new Manifests(layout, tmp);
+    this.doubts = new Doubts(layout, manifests, this.refs, access.problem !== null);
+    const ours = { layout, tmp, own, refs: this.refs, ownership: this.ownership };
     this.collector = new Collector({ ...ours, usage: this.usage, limits, clock, events });
-    this.#reservations = new Reservations(this.collector, ownership, limits.maxBytes, tmp);
+    this.#reservations = new Reservations(this.collector, this.ownership, limits.maxBytes, tmp);
     this.#quarantine = new Quarantine(layout, tmp);
-    this.#repair = new Repair({
-      quarantine: this.#quarantine,
-      refs,
-      parts: { blobs: this.#staging.blobs, snapshots: this.#snapshots, manifests: this.#manifests },
-      problem: this.problem,
-    });
+    const parts = { blobs: this.#staging.blobs, snapshots: this.#snapshots, manifests };
+    const { refs, problem } = this;
+    this.#repair = new Repair({ quarantine: this.#quarantine, refs, parts, problem });
   }
 
   /**
@@ -129,6 +127,7 @@ export class Store {
       if (access.lease !== null) await store.#quarantine.finish();
       const { refs, dropped, unreadable } = await recoverRefs(layout, own, store.#snapshots, rights);
       for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
+      await store.doubts.recover();
       events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
       const costs = costsOf(access.fileSystem);
       if (costs.length > 0) events.emit({ type: 'file_system_lacks', costs });
@@ -143,19 +142,14 @@ export class Store {
     }
   }
 
-  /** What was fetched of an artifact root for a version, if its snapshot is still there. */
-  async find(scope: Scope, wanted: VersionRoot): Promise<FetchedRoot | null> {
+  /** What was fetched of an artifact root for a version, if its snapshot is still there. @param of see Doubts */
+  async find(scope: Scope, wanted: VersionRoot, of: 'now' | 'before' = 'now'): Promise<FetchedRoot | null> {
     if (this.disk.isHanging) throw this.hangs();
-    const found = await this.#looks(() => this.#manifests.find(scope, wanted, () => this.refs.all(scope)));
+    const found = await this.#looks(() => this.doubts.find(scope, wanted, of));
     if (found === null || this.refs.withdrawn.has(found.snapshot)) return null;
     // First noted, then looked at: whoever collects looks at the note before it removes anything.
     await this.usage.found(found.snapshot);
     return (await this.hasSnapshot(found.snapshot)) ? found : null;
-  }
-
-  /** Its files were changed where it came from: it is fetched anew when it is wanted next. What is published stays. */
-  async forget(scope: Scope, root: ArtifactRoot): Promise<void> {
-    if (this.problem === null) await this.#manifests.remove(scope, root);
   }
 
   /** Tries whether the disk still takes anything; why not, or null. What could not be saved meanwhile is saved then. */
@@ -193,11 +187,17 @@ export class Store {
   }
 
   /** Makes a snapshot of files of which every one has been taken in; durable when it resolves. */
-  async commit(scope: Scope, wanted: VersionRoot, manifest: Manifest, intake: Intake): Promise<FetchedRoot> {
+  async commit(
+    scope: Scope,
+    wanted: VersionRoot,
+    manifest: Manifest,
+    intake: Intake,
+    fetching: Fetching | null = null,
+  ): Promise<FetchedRoot> {
     return await this.#commits(async () => {
       await intake.commit(manifest.files);
       const fetched = { manifest, snapshot: await this.#snapshots.commit(scope, wanted, manifest) };
-      await this.#manifests.save(scope, wanted, fetched);
+      await this.doubts.record(scope, wanted, fetched, fetching);
       // By this process' clock: that of the disk may be another.
       await this.usage.found(fetched.snapshot);
       this.#reservations.added(manifest.bytes);

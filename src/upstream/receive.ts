@@ -16,6 +16,8 @@ export interface ExchangeLimits {
    * not there behind a proxy.
    */
   readonly firstByteMs: number;
+  /** Called when there is a connection, before the first byte goes out on it. */
+  readonly onSending?: () => void;
 }
 
 class InterimStorm extends Error {
@@ -39,7 +41,7 @@ export async function receive(
   dispatcher: Dispatcher,
   options: Dispatcher.DispatchOptions,
   receiver: Receiver,
-  { signal, firstByteMs }: ExchangeLimits,
+  { signal, firstByteMs, onSending }: ExchangeLimits,
 ): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const upload = options.body instanceof Upload ? options.body : null;
@@ -75,6 +77,7 @@ export async function receive(
       onRequestStart: started => {
         controller = started;
         if (ending !== null) started.abort(ending);
+        else onSending?.();
       },
       onRequestSent: () => {
         if (upload !== null && !isAnswered) awaitFirstByte();

@@ -34,6 +34,8 @@ export interface UpstreamRequest {
   readonly isLast?: true;
   /** Milliseconds until the head of its answer, instead of the transport's. */
   readonly firstByteMs?: number;
+  /** Called when there is a connection, before the first byte goes out on it. */
+  readonly onSending?: () => void;
   readonly signal: AbortSignal;
 }
 
@@ -105,8 +107,12 @@ export class Transport {
   /** The same for a small answer, which goes straight to the receiver. */
   async receive(request: UpstreamRequest, receiver: Receiver): Promise<void> {
     const dispatcher = isPlain(request.url) ? this.#http : this.#https;
-    const limits = { signal: request.signal, firstByteMs: request.firstByteMs ?? this.#firstByteMs };
-    await receive(dispatcher, optionsOf(request), receiver, limits);
+    const { signal, firstByteMs = this.#firstByteMs, onSending } = request;
+    await receive(dispatcher, optionsOf(request), receiver, {
+      signal,
+      firstByteMs,
+      ...(onSending === undefined ? {} : { onSending }),
+    });
   }
 
   async close(): Promise<void> {

@@ -32,6 +32,8 @@ interface Sizes {
   readonly stallMs: number;
   /** Files of a tree that is 62 directories deep. */
   readonly deepFiles: number;
+  /** That MLflow refuses, fails at or does not answer. */
+  readonly writes: number;
 }
 
 const SHORT: Sizes = {
@@ -51,6 +53,7 @@ const SHORT: Sizes = {
   interleavings: 4,
   stallMs: 400,
   deepFiles: 6_000,
+  writes: 80,
 };
 const LONG: Sizes = {
   random: { kills: 200, lanes: 2, shape: { files: 100, bytes: 10 * 1024 } },
@@ -69,6 +72,7 @@ const LONG: Sizes = {
   interleavings: 200,
   stallMs: 100,
   deepFiles: 49_800,
+  writes: 1_000,
 };
 
 /** All runs together end within a quarter of an hour on two cores. */

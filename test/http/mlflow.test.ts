@@ -6,7 +6,7 @@ import { ERROR_CODES, SidecarError } from '../../src/domain/errors.ts';
 import type { HttpSettings } from '../../src/http/deps.ts';
 import { mlflowStatusOf } from '../../src/http/mlflow/errors.ts';
 import { type Answer, answered } from '../../src/proxy/answer.ts';
-import type { RelayRequest } from '../../src/proxy/relay.ts';
+import type { RelayRequest } from '../../src/proxy/relay-request.ts';
 import { BESIDE_THE_API, OTHER_ROUTES } from '../support/mlflow-routes.ts';
 import { bytesOf, call, members, problem, type Reply, sendBytes, sidecar } from './support.ts';
 

@@ -52,7 +52,7 @@ describe('while MLflow answers', () => {
     clock.advance(100);
     await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ text: '{"n":1}' });
     clock.advance(1);
-    kept.expire();
+    kept.expire(null);
     await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ text: '{"n":2}' });
   });
 
@@ -82,7 +82,7 @@ test('what was asked for before a change is not fresh after it', async () => {
     freshMs: 5_000,
     ask: async () => {
       clock.advance(10);
-      if (n === 0) kept.expire();
+      if (n === 0) kept.expire(null);
       clock.advance(10);
       return json({ n: n++ });
     },

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { PassThrough, Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import type { RelayKind } from '../../src/proxy/relay.ts';
+import type { RelayKind } from '../../src/proxy/relay-request.ts';
 import { atMost } from '../support/limits.ts';
 import { answerWithin, bodyOf, relayed, relayedRaw, textOf } from './relay-support.ts';
 

@@ -6,7 +6,8 @@ import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/domain/clock.ts';
 import { EventBus, type SidecarEvent } from '../../src/domain/events.ts';
 import { Breaker } from '../../src/policy/breaker.ts';
-import { Relay, type RelayedAnswer, type RelayOptions, type RelayRequest } from '../../src/proxy/relay.ts';
+import { Relay, type RelayedAnswer, type RelayOptions } from '../../src/proxy/relay.ts';
+import type { RelayRequest } from '../../src/proxy/relay-request.ts';
 import { Transport } from '../../src/upstream/transport.ts';
 import { DIRECT, listen } from '../upstream/support.ts';
 

@@ -272,7 +272,7 @@ describe('refs that are too old to be given', () => {
     opened.store.refs.confirm(OWN, URI, versionOf('2'), 3, opened.clock.now());
     await opened.store.refs.flush();
     await load(opened, 3);
-    expect(opened.store.refs.everyone()).toHaveLength(1);
+    expect(opened.store.refs.entries()).toHaveLength(1);
     expect(await filesBelow(join(opened.dir, 'v1/refs'))).toEqual(['churn/Production.json']);
     expect(await filesBelow(join(opened.dir, 'v1/models'))).toEqual(['churn/Production']);
     expect(await snapshotsIn(opened.dir)).toHaveLength(2);
@@ -290,7 +290,7 @@ describe('refs that are too old to be given', () => {
     opened.store.refs.confirm(OWN, URI, versionOf('2'), 3, opened.clock.now());
     await opened.store.refs.flush();
     await expect(load(opened, 3)).rejects.toMatchObject({ code: 'disk_full' });
-    expect(opened.store.refs.everyone()).toHaveLength(2);
+    expect(opened.store.refs.entries()).toHaveLength(2);
   });
 });
 
@@ -337,7 +337,7 @@ describe('versions that were asked for by number', () => {
       expect((await snapshotsIn(opened.dir)).length).toBeLessThanOrEqual(4);
     }
     expect(await snapshotsIn(opened.dir)).toContain(production);
-    expect(opened.store.refs.everyone().length).toBeLessThanOrEqual(4);
+    expect(opened.store.refs.entries().length).toBeLessThanOrEqual(4);
     const records = await filesBelow(join(opened.dir, 'v1/refs'));
     expect(records).toContain('churn/20.json');
     expect(records).not.toContain('churn/10.json');
@@ -383,7 +383,7 @@ test('of callers whose token is a new one each time only the last ones keep anyt
   opened.clock.advance(6 * MINUTE_MS);
   await opened.store.collector.collect(NO_DEMAND);
   expect(await readdir(opened.store.layout.scopes)).toHaveLength(MOST_SCOPES);
-  expect(opened.store.refs.everyone()).toHaveLength(MOST_SCOPES + 1);
+  expect(opened.store.refs.entries()).toHaveLength(MOST_SCOPES + 1);
   for (const dir of [opened.store.layout.snapshots, opened.store.layout.manifests, opened.store.layout.used])
     expect(await readdir(dir)).toHaveLength(MOST_SCOPES + 1);
 });

@@ -257,6 +257,6 @@ test('what another process published is there when the store is opened, with its
   const dir = await temporaryDirectory();
   await run([dir, 'once']);
   const { store } = await openStore(dir);
-  expect(store.refs.everyone()).toHaveLength(1);
+  expect(store.refs.entries()).toHaveLength(1);
   expect(await readdir(join(dir, 'v1/tmp'))).toHaveLength(1);
 });

@@ -16,7 +16,7 @@ describe('two credentials', () => {
     expect(store.refs.all(OWN)).toEqual([]);
     expect(store.refs.knows(OWN, 'models:/churn/Production')).toBe(false);
     expect(store.refs.all(CALLERS)).toHaveLength(1);
-    expect(store.refs.everyone()).toHaveLength(1);
+    expect(store.refs.entries()).toHaveLength(1);
     expect(await filesBelow(join(dir, 'v1/models'))).toEqual([]);
     expect(await filesBelow(join(dir, 'v1/refs'))).toEqual([]);
     expect(await filesBelow(join(dir, 'v1/state/scopes'))).toEqual([`${CALLERS.id}/churn/Production.json`]);

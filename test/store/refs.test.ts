@@ -183,7 +183,7 @@ test('of what could never be had nothing is written, and the last thousand are r
   }
   await store.refs.flush();
   expect(await filesBelow(join(dir, 'v1/refs'))).toEqual([]);
-  expect(store.refs.everyone()).toHaveLength(1_000);
+  expect(store.refs.entries()).toHaveLength(1_000);
   expect(store.refs.get(OWN, failing(9_999)).resolved).toEqual({ version: null, at: 9_999 });
   expect(store.refs.get(OWN, failing(0)).resolved).toBeNull();
 });

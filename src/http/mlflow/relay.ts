@@ -1,6 +1,8 @@
 import type { Request, Response } from 'express';
 import { SidecarError } from '../../domain/errors.ts';
-import type { RelayedAnswer, RelayRequest } from '../../proxy/relay.ts';
+import { changedArtifact } from '../../proxy/effect.ts';
+import type { RelayedAnswer } from '../../proxy/relay.ts';
+import type { RelayRequest } from '../../proxy/relay-request.ts';
 import type { HttpDeps } from '../deps.ts';
 import type { Target } from './target.ts';
 
@@ -26,7 +28,7 @@ export async function relay(
     authorization: caller.authorization,
     signal: untilClosed(res),
   };
-  return await proxy.relay(request, caller, artifactOf(path));
+  return await proxy.relay(request, caller, changedArtifact(path));
 }
 
 /** Aborts when the client has left. */
@@ -41,11 +43,4 @@ export function untilClosed(res: Response): AbortSignal {
 
 function hasBody({ headers }: Request): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
-}
-
-/** The artifact that a path of the artifact server's is for, whole or in parts. */
-function artifactOf(path: string): readonly string[] | null {
-  const [, encoded = null] =
-    /^\/api\/2\.0\/mlflow-artifacts\/(?:artifacts|mpu\/[^/]+)\/(.+)$/.exec(path) ?? [];
-  return encoded === null ? null : encoded.split('/').map(decodeURIComponent);
 }

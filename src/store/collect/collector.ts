@@ -133,7 +133,7 @@ export class Collector {
     return {
       tmp,
       usage,
-      refs: () => refs.everyone(),
+      refs: () => refs.entries().map(({ ref }) => ref),
       isExpendable: (ref: Pick<RefItem, 'uri'>, scopeId: string) =>
         (scopeId === own.id || !isTheirs(scopeId)) && !limits.models.has(formatModelUri(ref.uri)),
     };

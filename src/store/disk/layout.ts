@@ -4,7 +4,8 @@
  *   snapshots/<id>/…             one version as MLflow laid it out, hard links to blobs; complete from when it is visible
  *   models/<name>/<ref>          relative symlink to a snapshot, switched by one rename
  *   refs/<name>/<ref>.json       the ref's record
- *   state/manifests/<root>-<version>.json  what an artifact root held for one version, once that was fetched whole
+ *   state/manifests/<root>-<version>.json  what an artifact root held for one version, once that was fetched whole; `….json.doubted`
+ *                                from when its files were changed, or may have been, until it has been fetched again
  *   state/used/<id>              its time says when the snapshot was last found, or superseded
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
  *   state/jobs/<id>.json         asynchronous reloads, for a day after their end
@@ -21,6 +22,9 @@ import type { Scope } from '../../domain/scope.ts';
 import type { ArtifactRoot, VersionRoot } from '../../domain/version.ts';
 import { COMPLETE, type FileSystem } from './file-system.ts';
 import { encodeName } from './names.ts';
+
+/** At the end of a manifest's name: it says what was there before a change. */
+export const DOUBTED = '.doubted';
 
 export class Layout {
   readonly root: string;
@@ -91,8 +95,12 @@ export class Layout {
     return join(this.records(scope), this.#encode(key.name), `${this.#encode(key.ref)}.json`);
   }
 
-  manifest(scope: Scope, { root, version }: VersionRoot): string {
-    return join(this.manifests, `${this.#rootKey(scope, root)}-${version}.json`);
+  manifest(scope: Scope, wanted: VersionRoot): string {
+    return join(this.manifests, this.manifestName(scope, wanted));
+  }
+
+  manifestName(scope: Scope, { root, version }: VersionRoot): string {
+    return `${this.#rootKey(scope, root)}-${version}.json`;
   }
 
   /** Where what was fetched of a root used to be kept, for whichever version that was. */

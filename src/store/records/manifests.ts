@@ -1,11 +1,10 @@
 import { readdir, rm, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
 import { z } from 'zod';
 import type { Manifest } from '../../domain/manifest.ts';
 import type { Scope } from '../../domain/scope.ts';
 import type { ArtifactRoot, VersionRoot } from '../../domain/version.ts';
 import { ifAbsent, readIfThere, writeFileDurably } from '../disk/durable.ts';
-import type { Layout } from '../disk/layout.ts';
+import { DOUBTED, type Layout } from '../disk/layout.ts';
 import { type Ref, rootOf, SnapshotId } from './ref-record.ts';
 
 const FORMAT = 1;
@@ -64,15 +63,26 @@ export class Manifests {
     return { snapshot, manifest: { files, digest, bytes } };
   }
 
-  async save(scope: Scope, wanted: VersionRoot, fetched: FetchedRoot): Promise<void> {
-    await this.saveAt(this.#layout.manifest(scope, wanted), fetched);
+  /** What it held before its files were changed, or may have been. */
+  async findDoubted(scope: Scope, wanted: VersionRoot): Promise<FetchedRoot | null> {
+    return await readManifest(`${this.#layout.manifest(scope, wanted)}${DOUBTED}`);
   }
 
-  /** For whichever versions. */
-  async remove(scope: Scope, root: ArtifactRoot): Promise<void> {
+  /** The names of the records of a root, for whichever versions. */
+  async namesOf(scope: Scope, root: ArtifactRoot): Promise<readonly string[]> {
     const names = await ifAbsent([], readdir(this.#layout.manifests));
-    for (const name of names.filter(one => this.#layout.isManifestOf(one, scope, root)))
-      await rm(join(this.#layout.manifests, name), { force: true });
+    return names.filter(name => name.endsWith('.json') && this.#layout.isManifestOf(name, scope, root));
+  }
+
+  async save(scope: Scope, wanted: VersionRoot, fetched: FetchedRoot): Promise<void> {
+    const path = this.#layout.manifest(scope, wanted);
+    await this.saveAt(path, fetched);
+    await rm(`${path}${DOUBTED}`, { force: true });
+  }
+
+  /** Of files that may have been changed while they were fetched. */
+  async saveDoubted(scope: Scope, wanted: VersionRoot, fetched: FetchedRoot): Promise<void> {
+    await this.saveAt(`${this.#layout.manifest(scope, wanted)}${DOUBTED}`, fetched);
   }
 
   async saveAt(path: string, fetched: FetchedRoot): Promise<void> {

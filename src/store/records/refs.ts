@@ -66,8 +66,8 @@ export class Refs {
     return this.models.names(scope).flatMap(name => this.models.named(scope, name));
   }
 
-  everyone(): readonly Ref[] {
-    return this.#table.all.map(entry => entry.ref);
+  entries(): readonly Entry[] {
+    return this.#table.all;
   }
 
   /** How many refs have something to give, and how many bytes that is. */
