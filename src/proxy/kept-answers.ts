@@ -8,6 +8,7 @@ import type { Question } from '../registry/client.ts';
 import type { Cache } from '../store/cache.ts';
 import type { JsonAnswer } from '../upstream/json.ts';
 import { type Answer, answered } from './answer.ts';
+import { assertAnswers } from './matching.ts';
 import { keyOf, type Read } from './reads.ts';
 
 /** In memory: what a thousand models and their runs need. */
@@ -84,9 +85,9 @@ export class KeptAnswers {
   }
 
   /** What a reload was told of logged models and runs, which is nowhere else. */
-  keepHeard(scope: Scope, question: Question, { status, text }: JsonAnswer): void {
+  keepHeard(scope: Scope, question: Question, { status, text, body }: JsonAnswer): void {
     const route = heardRoute(question);
-    if (status >= 400 || route === null || text === null) return;
+    if (status >= 400 || route === null || text === null || !isAnswerTo(question, route, body)) return;
     this.keep(scope, { key: keyOf(question), route }, answered(text, status), this.#clock.now());
   }
 
@@ -199,6 +200,18 @@ function sizeOf({ answer }: Kept): number {
 function heardRoute({ path }: Question): Read['route'] | null {
   if (path === 'runs/get' || path === 'logged-models/search') return path;
   return path.startsWith('logged-models/') ? 'logged-models/*' : null;
+}
+
+/** Whoever asked refuses another's answer; it is not to be kept either. */
+function isAnswerTo(question: Question, route: Read['route'], body: unknown): boolean {
+  const named = Array.isArray(question.query) ? question.query : Object.entries(question.query ?? {});
+  const id = decodeURIComponent(question.path.slice('logged-models/'.length));
+  try {
+    assertAnswers({ route, question, fields: new Map([...named, ['model_id', id]]) }, body);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Short, whatever the question is. */

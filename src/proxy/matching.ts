@@ -5,11 +5,13 @@ import { type Read, stagesOf, textOf } from './reads.ts';
 
 const ModelAnswer = z.object({ registered_model: z.object({ name: z.string() }) });
 
+type Asked = Pick<Read, 'route' | 'question' | 'fields'>;
+
 /**
  * Whether an answer is the one to the question, as far as it names what it is of; one of another shape says nothing.
  * @throws SidecarError `mlflow_error`, which names both
  */
-export function assertAnswers(read: Read, body: unknown): void {
+export function assertAnswers(read: Asked, body: unknown): void {
   const name = textOf(read, 'name');
   switch (read.route) {
     case 'registered-models/get': {
@@ -44,7 +46,7 @@ export function assertAnswers(read: Read, body: unknown): void {
   }
 }
 
-function assertLatest(read: Read, name: string | null, body: unknown): void {
+function assertLatest(read: Asked, name: string | null, body: unknown): void {
   const found = LatestVersionsAnswer.safeParse(body).data?.model_versions ?? [];
   for (const version of found) if (name !== null) assertAsked('the model', name, version.name);
   const [only, ...others] = stagesOf(read);

@@ -172,13 +172,13 @@ function sorted(value: unknown): unknown {
 }
 
 /** A field that should be a text; null where it is not there, or something else. */
-export function textOf({ fields }: Read, name: string): string | null {
+export function textOf({ fields }: Pick<Read, 'fields'>, name: string): string | null {
   const value = fields.get(name);
   return typeof value === 'string' && value !== '' ? value : null;
 }
 
 /** Of `get-latest-versions`; none where it asks for all. */
-export function stagesOf({ fields, question }: Read): readonly string[] {
+export function stagesOf({ fields, question }: Pick<Read, 'fields' | 'question'>): readonly string[] {
   const inQuery = Array.isArray(question.query) ? question.query : [];
   const asked = fields.get('stages');
   const stages = Array.isArray(asked)

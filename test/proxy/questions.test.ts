@@ -17,6 +17,14 @@ import { ASKER, json, openCache, questionsTo, read, refused } from './support.ts
 const SEARCH = read('registered-models/search', { max_results: 5 });
 const ALIAS = read('registered-models/alias', { name: 'churn', alias: 'champion' });
 
+function versionAnswer(name: string, version: string, aliases: readonly string[] = []): object {
+  return { model_version: { name, version, aliases } };
+}
+
+function runAnswer(id: string): object {
+  return { run: { info: { run_id: id, experiment_id: '0', artifact_uri: 'mlflow-artifacts:/0/x' } } };
+}
+
 const never = () => new Promise<JsonAnswer>(() => undefined);
 
 describe('while MLflow answers', () => {
@@ -54,6 +62,34 @@ describe('while MLflow answers', () => {
     clock.advance(1);
     kept.expire(null);
     await expect(questions.answer(SEARCH, ASKER)).resolves.toMatchObject({ text: '{"n":2}' });
+  });
+
+  test.each([
+    ['registered-models/get', { name: 'churn' }, { registered_model: { name: 'other' } }],
+    ['registered-models/alias', { name: 'churn', alias: 'a' }, versionAnswer('other', '1')],
+    ['registered-models/alias', { name: 'churn', alias: 'a' }, versionAnswer('churn', '1', ['b'])],
+    ['model-versions/get', { name: 'churn', version: '3' }, versionAnswer('churn', '4')],
+    ['runs/get', { run_id: 'abc' }, runAnswer('def')],
+    ['logged-models/m-1', {}, { model: { info: { model_id: 'm-2', artifact_uri: 'x:/y' } } }],
+  ])('another’s answer to %s is given to nobody, and nothing is kept of it', async (route, fields, body) => {
+    const { questions, kept } = await questionsTo({ clock: new ManualClock(), ask: async () => json(body) });
+    const asked = read(route, fields);
+    await expect(questions.answer(asked, ASKER)).rejects.toMatchObject({
+      code: 'mlflow_error',
+      message: expect.stringMatching(/was asked for .* is of "/),
+    });
+    expect(await kept.last(OWN, asked.key, 1_000)).toBeNull();
+    kept.keepHeard(OWN, asked.question, json(body));
+    expect(await kept.last(OWN, asked.key, 1_000)).toBeNull();
+  });
+
+  test.each([
+    ['registered-models/alias', { name: 'Churn', alias: 'A' }, versionAnswer('churn', '1', ['a'])],
+    ['registered-models/alias', { name: 'caf\u00e9', alias: 'a' }, versionAnswer('cafe\u0301', '1')],
+    ['model-versions/get', { name: 'churn', version: '03' }, versionAnswer('churn', '3')],
+  ])('%s may be answered in other letters', async (route, fields, body) => {
+    const { questions } = await questionsTo({ clock: new ManualClock(), ask: async () => json(body) });
+    await expect(questions.answer(read(route, fields), ASKER)).resolves.toMatchObject({ status: 200 });
   });
 
   test.each([400, 404])('its %d is given, and what was kept is not given any more', async status => {

@@ -12,7 +12,9 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { parseModelUri } from '../../src/domain/model-uri.ts';
 import { scopeOf } from '../../src/domain/scope.ts';
+import { versionKey } from '../../src/domain/version.ts';
 import { Vanished } from '../../src/store/disk/vanished.ts';
 import { run } from './child.ts';
 import {
@@ -25,6 +27,7 @@ import {
   ROOT,
   reopen,
   temporaryDirectory,
+  versionOf,
 } from './support.ts';
 
 const FILES = {
@@ -166,6 +169,28 @@ describe('what an artifact root holds', () => {
     expect(await store.find(OWN, ofVersion(OTHER_ROOT))).toBeNull();
     expect(await store.find(OWN, ofVersion([...ROOT, ...OTHER_ROOT]))).toBeNull();
     expect(await store.find(scopeOf('http://mlflow:5000', null, 'Bearer x'), ofVersion(ROOT))).toBeNull();
+  });
+
+  test('is not found for the next version of the root', async () => {
+    const { store } = await openStore();
+    await commitAll(store, FILES);
+    expect(await store.find(OWN, { ...ofVersion(ROOT), version: 'b'.repeat(32) })).toBeNull();
+  });
+
+  test('as an earlier build kept it is that of the version that is published with it, and of no other', async () => {
+    const { store, dir } = await openStore();
+    const version = versionOf('1');
+    const root: readonly [string] = [version.source];
+    const of = (number: string) => ({ root, version: versionKey({ ...version, version: number }) });
+    const { snapshot, manifest } = await commitAll(store, FILES, root);
+    const [record = ''] = await filesBelow(join(dir, 'v1/state/manifests'));
+    await rename(join(dir, 'v1/state/manifests', record), store.layout.olderManifest(OWN, root));
+    expect(await store.find(OWN, of('1'))).toBeNull();
+    const { digest, bytes, files } = manifest;
+    const published = { version, snapshot, digest, bytes, files: files.length, root };
+    await store.refs.publish(OWN, parseModelUri('models:/churn/1'), published, 1, 1);
+    expect((await store.find(OWN, of('1')))?.snapshot).toBe(snapshot);
+    expect(await store.find(OWN, of('2'))).toBeNull();
   });
 
   test('is not found once its snapshot is gone', async () => {
