@@ -41,7 +41,10 @@ const RUNS: Readonly<Record<string, Run>> = {
     title: 'A breaker that is open',
     work: vitest('test/faults/breaker.test.ts', 'test/faults/storm.test.ts', 'test/faults/outage.test.ts'),
   },
-  loop: { title: 'What may hold the event loop up', work: vitest('test/faults/many-models.test.ts') },
+  loop: {
+    title: 'What may hold the event loop up',
+    work: vitest('test/faults/many-models.test.ts', 'test/faults/deep-tree.test.ts'),
+  },
   overload: { title: 'Ten times the sustainable load', work: vitest('test/faults/overload.test.ts') },
   share: {
     title: 'Two sidecars on a cache',

@@ -5,7 +5,7 @@ import type { Breaker } from '../policy/breaker.ts';
 import type { MlflowClient } from '../upstream/mlflow-client.ts';
 import { LocalFiles } from './local-files.ts';
 import { MlflowArtifacts } from './mlflow-artifacts.ts';
-import { childPath, unsafe } from './paths.ts';
+import { childOf, ROOT, unsafe } from './paths.ts';
 import type { ArtifactSource } from './source.ts';
 
 const ENDPOINT = '/api/2.0/mlflow-artifacts/artifacts';
@@ -82,7 +82,7 @@ function localPath(root: string): string {
 
 function segments(path: string, decode: (text: string) => string): readonly string[] {
   const parts = path.split('/').filter(part => part !== '');
-  return parts.map(part => childPath('', decode(part)));
+  return parts.map(part => childOf(ROOT, decode(part)).path);
 }
 
 function decoded(part: string): string {

@@ -1,8 +1,9 @@
-import pLimit from 'p-limit';
 import { SidecarError } from '../domain/errors.ts';
+import { mapBounded } from '../policy/bounded.ts';
+import { isSliceOver, nextSlice } from '../policy/slices.ts';
 import type { Call } from '../upstream/mlflow-client.ts';
-import { childPath, unsafe } from './paths.ts';
-import { type ArtifactSource, type Entry, MAX_ENTRIES } from './source.ts';
+import { childOf, MAX_PATHS_BYTES, type Place, ROOT, unsafe } from './paths.ts';
+import { type ArtifactSource, MAX_ENTRIES } from './source.ts';
 
 /** As many as files are fetched at once. */
 const LISTINGS_IN_FLIGHT = 16;
@@ -20,59 +21,81 @@ export interface ListedFile {
  */
 export async function walk(sources: readonly ArtifactSource[], call: Call): Promise<readonly ListedFile[]> {
   const merged = new Map<string, ListedFile>();
+  const directories = new Set<string>();
+  const size = { entries: 0, bytes: 0 };
   for (const source of sources) {
-    for (const file of await walkOne(source, call)) merged.set(file.path, file);
+    const tree = await walkOne(source, size, call);
+    for (const path of tree.directories) directories.add(path);
+    for (const [path, file] of tree.files) {
+      merged.set(path, file);
+      if (isSliceOver()) await nextSlice();
+    }
   }
-  const files = [...merged.values()];
-  assertNoFileIsDirectory(files);
+  // Two sources may disagree on what a name is.
+  for (const path of merged.keys()) {
+    if (directories.has(path)) throw unsafe(path, 'is a file and a directory');
+    if (isSliceOver()) await nextSlice();
+  }
   assertIsModel(merged);
-  return files;
+  return [...merged.values()];
 }
 
-async function walkOne(source: ArtifactSource, call: Call): Promise<readonly ListedFile[]> {
-  const limit = pLimit(LISTINGS_IN_FLIGHT);
+interface Tree {
+  readonly files: Map<string, ListedFile>;
+  readonly directories: Set<string>;
+}
+
+async function walkOne(source: ArtifactSource, size: Size, call: Call): Promise<Tree> {
   const stop = new AbortController();
   const signal = AbortSignal.any([call.signal, stop.signal]);
-  const files: ListedFile[] = [];
-  const seen = new Set<string>();
-  const visit = async (dir: string): Promise<readonly string[]> => {
-    const directories: string[] = [];
-    for (const entry of await source.list(dir, { ...call, signal })) {
-      const path = newPath(seen, dir, entry);
-      if (entry.isDir) directories.push(path);
-      else files.push({ path, size: entry.size, source });
+  const files = new Map<string, ListedFile>();
+  const directories = new Set<string>();
+  const visit = async (dir: Place): Promise<readonly Place[]> => {
+    const found: Place[] = [];
+    for (const entry of await source.list(dir.path, { ...call, signal })) {
+      if (isSliceOver()) await nextSlice();
+      const place = childOf(dir, entry.name);
+      const { path } = place;
+      if (files.has(path) || directories.has(path)) throw unsafe(path, 'is listed twice');
+      grow(size, place);
+      if (entry.isDir) {
+        directories.add(path);
+        found.push(place);
+      } else files.set(path, { path, size: entry.size, source });
     }
-    return directories;
+    return found;
   };
   try {
-    for (let level: readonly string[] = ['']; level.length > 0; ) {
-      level = (await Promise.all(level.map(dir => limit(visit, dir)))).flat();
+    for (let level: readonly Place[] = [ROOT]; level.length > 0; ) {
+      level = (await mapBounded(level, LISTINGS_IN_FLIGHT, visit)).flat();
     }
-    return files;
+    return { files, directories };
   } catch (error) {
     stop.abort(error);
     throw error;
   }
 }
 
-function newPath(seen: Set<string>, dir: string, entry: Entry): string {
-  const path = childPath(dir, entry.name);
-  if (seen.has(path)) throw unsafe(path, 'is listed twice');
-  seen.add(path);
-  if (seen.size <= MAX_ENTRIES) return path;
-  throw new SidecarError('unsafe_path', `The version lists more than ${MAX_ENTRIES} artifacts.`);
+interface Size {
+  entries: number;
+  bytes: number;
 }
 
-/** Two layers may disagree on what a name is. */
-function assertNoFileIsDirectory(files: readonly ListedFile[]): void {
-  const directories = new Set<string>();
-  for (const { path } of files) {
-    for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) {
-      directories.add(path.slice(0, slash));
-    }
-  }
-  const both = files.find(file => directories.has(file.path));
-  if (both !== undefined) throw unsafe(both.path, 'is a file and a directory');
+/** Over all sources. */
+function grow(size: Size, { bytes }: Place): void {
+  size.entries += 1;
+  size.bytes += bytes;
+  if (size.entries > MAX_ENTRIES)
+    throw new SidecarError('unsafe_path', `The version lists more than ${MAX_ENTRIES} artifacts.`);
+  if (size.bytes <= MAX_PATHS_BYTES) return;
+  const limit = `${MAX_PATHS_BYTES / 1024 / 1024} MiB`;
+  throw new SidecarError(
+    'unsafe_path',
+    `The paths of the version’s artifacts take more than ${limit} together.`,
+    {
+      hint: 'Log the model again with fewer files, or with shorter names of directories.',
+    },
+  );
 }
 
 function assertIsModel(files: ReadonlyMap<string, ListedFile>): void {

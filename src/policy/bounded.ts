@@ -2,7 +2,7 @@
 export async function mapBounded<T, R>(
   items: readonly T[],
   width: number,
-  work: (item: T) => Promise<R>,
+  work: (item: T, index: number) => Promise<R>,
 ): Promise<readonly R[]> {
   const results: R[] = [];
   const queue = items.entries();
@@ -10,7 +10,7 @@ export async function mapBounded<T, R>(
   const worker = async () => {
     for (const [index, item] of queue) {
       if (failures.length > 0) return;
-      results[index] = await work(item);
+      results[index] = await work(item, index);
     }
   };
   // All have ended when this has: nobody works on behind the back of whoever handles the failure.

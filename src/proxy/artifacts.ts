@@ -178,18 +178,20 @@ export class Artifacts {
   async #listed(found: Stored | Coming, asker: Asker): Promise<Answer> {
     const { downloads, prior } = this.#options;
     downloads.publish(found.store, found.root, asker);
-    const isStored = found.kind === 'stored';
-    const files = isStored
-      ? [...found.version.files.values()]
-      : await downloads.inTime(found.arriving, found.arriving.listed);
+    if (found.kind === 'stored') {
+      prior.forget(found.root, asker);
+      return await listingAnswer(found.version.list, found.path, 'store');
+    }
+    const { arriving, path } = found;
+    const files = await downloads.inTime(arriving, arriving.listed);
     prior.forget(found.root, asker);
-    return listingAnswer(files, found.path, isStored ? 'store' : 'download');
+    return await listingAnswer(files, path, 'download');
   }
 
   async #openComing({ arriving, path }: Coming, { segments, signal }: FileRequest): Promise<Opened> {
     const { downloads } = this.#options;
-    const files = await downloads.inTime(arriving, arriving.listed);
-    if (!files.some(file => file.path === path))
+    await downloads.inTime(arriving, arriving.listed);
+    if (!arriving.has(path))
       return { kind: 'answer', answer: noSuchArtifact(segments.join('/'), 'download') };
     const file = arriving.file(path);
     return {
@@ -205,7 +207,7 @@ export class Artifacts {
     const answer = await questions.answer(listingOf(path), asker, async () => {
       const run = await versions.ofRun(segments, asker);
       if (run === null) return null;
-      return { ...listingAnswer([...run.version.files.values()], run.path, 'store'), ageS: run.ageS };
+      return { ...(await listingAnswer(run.version.list, run.path, 'store')), ageS: run.ageS };
     });
     const address = `mlflow-artifacts:/${path}`;
     const show = () => {

@@ -2,7 +2,8 @@ import type { Clock } from '../domain/clock.ts';
 import type { ManifestFile } from '../domain/manifest.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ArtifactRoot, VersionRoot } from '../domain/version.ts';
-import type { FetchedRoot } from '../store/records/manifests.ts';
+import { isSliceOver, nextSlice } from '../policy/slices.ts';
+import type { FetchedRoot } from '../store/records/manifest-file.ts';
 import type { Store } from '../store/store.ts';
 
 /** A load asks for a thousand files within a second; and whoever collects does not touch what was found so lately. */
@@ -10,11 +11,15 @@ const REMEMBERED_MS = 10_000;
 /** What is not there may be there in a moment. */
 const MISSED_MS = 250;
 const MOST_REMEMBERED = 200;
+/** Of all that are remembered: two of the largest versions there may be, of 30 MB each. */
+const MOST_FILES = 100_000;
 
 /** One version in the store. */
 export interface StoredVersion {
   readonly snapshot: string;
+  /** By their paths. */
   readonly files: ReadonlyMap<string, ManifestFile>;
+  readonly list: readonly ManifestFile[];
 }
 
 interface Remembered {
@@ -48,12 +53,11 @@ export class StoredRoots {
     const now = this.#clock.monotonic();
     const known = this.#known(store, key);
     if (known !== null) return known.found;
-    const found = versionOf(await store.find(scope, root));
+    const found = await versionOf(await store.find(scope, root));
     if (store.doubts.has(scope, root)) return null;
     this.#remembered.delete(key);
     this.#remembered.set(key, { found, until: now + (found === null ? MISSED_MS : REMEMBERED_MS) });
-    const [oldest] = this.#remembered.keys();
-    if (oldest !== undefined && this.#remembered.size > MOST_REMEMBERED) this.#remembered.delete(oldest);
+    this.#forgetOldest(now);
     return found;
   }
 
@@ -66,6 +70,19 @@ export class StoredRoots {
   /** Any may be another one now. */
   forgetAll(): void {
     this.#remembered.clear();
+  }
+
+  /** But never the one that was looked for last. */
+  #forgetOldest(now: number): void {
+    const all = [...this.#remembered];
+    let [count, files] = [all.length, 0];
+    for (const [, { found }] of all) files += found?.list.length ?? 0;
+    for (const [key, { found, until }] of all.slice(0, -1)) {
+      if (until > now && count <= MOST_REMEMBERED && files <= MOST_FILES) continue;
+      this.#remembered.delete(key);
+      count -= 1;
+      files -= found?.list.length ?? 0;
+    }
   }
 
   /** Somebody may have removed or replaced what was fetched of the root, for whichever version. */
@@ -83,7 +100,13 @@ function rootKey(scope: Scope, root: ArtifactRoot): string {
   return JSON.stringify([scope.id, root]);
 }
 
-function versionOf(found: FetchedRoot | null): StoredVersion | null {
+async function versionOf(found: FetchedRoot | null): Promise<StoredVersion | null> {
   if (found === null) return null;
-  return { snapshot: found.snapshot, files: new Map(found.manifest.files.map(file => [file.path, file])) };
+  const list = found.manifest.files;
+  const files = new Map<string, ManifestFile>();
+  for (const file of list) {
+    files.set(file.path, file);
+    if (isSliceOver()) await nextSlice();
+  }
+  return { snapshot: found.snapshot, files, list };
 }

@@ -8,7 +8,7 @@ import { inLine, untilAborted } from '../policy/abort.ts';
 import type { Layout } from '../store/disk/layout.ts';
 import type { Intake } from '../store/intake/intake.ts';
 import { readPart } from '../store/intake/piece-reader.ts';
-import type { FetchedRoot } from '../store/records/manifests.ts';
+import type { FetchedRoot } from '../store/records/manifest-file.ts';
 import { type ArrivingFile, FileOnItsWay, type Whereabouts } from './arriving-file.ts';
 
 /** What a download ends with. */
@@ -32,6 +32,8 @@ export interface Arriving {
   readonly lastProgressAt: number;
   /** Why the last try of something failed, though a later one may yet succeed. */
   readonly lastFailure: SidecarError | null;
+  /** Whether it is one of `listed`, once they are. */
+  has(path: string): boolean;
   /** @param path one of `listed` */
   file(path: string): ArrivingFile;
   /** Once all of it is in the store. Rejects with the `SidecarError` why it is not. */
@@ -82,6 +84,10 @@ export class ArrivingVersion implements Arriving, Follower, Whereabouts {
 
   get lastFailure(): SidecarError | null {
     return this.#failures.last;
+  }
+
+  has(path: string): boolean {
+    return this.#files.has(path);
   }
 
   file(path: string): ArrivingFile {

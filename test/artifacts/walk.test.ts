@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { childPath } from '../../src/artifacts/paths.ts';
+import { childOf, ROOT } from '../../src/artifacts/paths.ts';
 import type { Entry } from '../../src/artifacts/source.ts';
 import { walk } from '../../src/artifacts/walk.ts';
 import { call } from '../upstream/support.ts';
@@ -112,7 +112,8 @@ test('64 levels are taken and the 65th is unsafe_path, so that a circle of direc
   const circle = new Scripted(path => (path === '' ? [file('MLmodel'), dir('d')] : [dir('d')]));
   await expect(walk([circle], call())).rejects.toMatchObject({ code: 'unsafe_path' });
   expect(circle.listed).toHaveLength(65);
-  expect(childPath(Array.from({ length: 63 }, () => 'd').join('/'), 'f').split('/')).toHaveLength(64);
+  const deep = Array.from({ length: 64 }, () => 'd').reduce(childOf, ROOT);
+  expect(deep.path.split('/')).toHaveLength(64);
 });
 
 test('50,000 entries are taken and one more is unsafe_path', async () => {
@@ -168,4 +169,36 @@ test('at most 16 directories are asked for at once', async () => {
   };
   await walk([slow], call());
   expect(most).toBe(16);
+});
+
+test('paths that take more than 16 MiB together are unsafe_path, and what is too large is said', async () => {
+  const long = 'd'.repeat(250);
+  // Seven deep, so that each path is 2,000 bytes long.
+  const source = new Scripted(path => {
+    if (path.split('/').length < 7) return [...(path === '' ? [file('MLmodel')] : []), dir(long)];
+    return Array.from({ length: 10_000 }, (_, n) => file(`${n}`.padEnd(240, 'f')));
+  });
+  await expect(walk([source], call())).rejects.toMatchObject({
+    code: 'unsafe_path',
+    message: expect.stringMatching(/paths .* more than 16 MiB/),
+  });
+});
+
+test('50,000 files 62 directories deep are walked in many turns of the event loop', async () => {
+  let turns = 0;
+  let isOver = false;
+  const count = () => {
+    turns += 1;
+    if (!isOver) setImmediate(count);
+  };
+  const files = Array.from({ length: 49_900 }, (_, n) => file(`f${n}`));
+  const source = new Scripted(path => {
+    if (path.split('/').length < 62) return [...(path === '' ? [file('MLmodel')] : []), dir('dddd')];
+    return files;
+  });
+  setImmediate(count);
+  expect(await walk([source], call())).toHaveLength(49_901);
+  isOver = true;
+  // One for each level, were it not for the yields; in one turn the paths were split 50,000 times.
+  expect(turns).toBeGreaterThan(3);
 });

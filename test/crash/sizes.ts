@@ -52,7 +52,7 @@ const SHORT: Sizes = {
   rotating: { tokens: 40, paths: 100 },
   interleavings: 4,
   stallMs: 400,
-  deepFiles: 6_000,
+  deepFiles: 3_000,
   writes: 80,
 };
 const LONG: Sizes = {
@@ -90,6 +90,7 @@ const MIXED: Sizes = {
   numbered: { versions: 40, bytes: 10 * 1024 * 1024 },
   rotating: { tokens: 600, paths: 2_000 },
   interleavings: 40,
+  deepFiles: 10_000,
 };
 
 function sizes(): Sizes {

@@ -61,3 +61,9 @@ test('another path, size or content is another digest', () => {
   }
   expect(manifestOf([MLMODEL]).digest).not.toBe(digest);
 });
+
+test('many files in any order are sorted by their paths', () => {
+  const many = Array.from({ length: 5_000 }, (_, n) => ({ ...DATA, path: `d/${(n * 7_919) % 5_000}` }));
+  const sorted = manifestOf(many).files;
+  expect(sorted.map(one => one.path)).toEqual(many.map(one => one.path).toSorted());
+});

@@ -5,8 +5,8 @@ function files(...paths: readonly string[]): readonly TreeFile[] {
   return paths.map((path, size) => ({ path, size }));
 }
 
-function listed(all: readonly TreeFile[], dir: string): unknown {
-  return JSON.parse(listingAnswer(all, dir, 'store').text);
+async function listed(all: readonly TreeFile[], dir: string): Promise<unknown> {
+  return JSON.parse((await listingAnswer(all, dir, 'store')).text);
 }
 
 const MODEL = files(
@@ -20,8 +20,8 @@ const MODEL = files(
 );
 
 describe('a listing', () => {
-  test('is one level, by name, with sizes of files alone', () => {
-    expect(listed(MODEL, '')).toEqual({
+  test('is one level, by name, with sizes of files alone', async () => {
+    expect(await listed(MODEL, '')).toEqual({
       files: [
         { path: 'MLmodel', is_dir: false, file_size: 0 },
         { path: '__proto__', is_dir: true },
@@ -33,14 +33,16 @@ describe('a listing', () => {
     });
   });
 
-  test('names what is in a directory relative to it', () => {
-    expect(listed(MODEL, 'data')).toEqual({
+  test('names what is in a directory relative to it', async () => {
+    expect(await listed(MODEL, 'data')).toEqual({
       files: [
         { path: 'deep', is_dir: true },
         { path: 'weights.bin', is_dir: false, file_size: 2 },
       ],
     });
-    expect(listed(MODEL, 'data/deep/er')).toEqual({ files: [{ path: 'x', is_dir: false, file_size: 3 }] });
+    expect(await listed(MODEL, 'data/deep/er')).toEqual({
+      files: [{ path: 'x', is_dir: false, file_size: 3 }],
+    });
   });
 
   test.each([
@@ -54,20 +56,20 @@ describe('a listing', () => {
     'DATA',
     '/',
     'data/deep/er/x',
-  ])('of %s is empty, as MLflow’s is', dir => {
-    expect(listed(MODEL, dir)).toEqual({});
+  ])('of %s is empty, as MLflow’s is', async dir => {
+    expect(await listed(MODEL, dir)).toEqual({});
   });
 
-  test('of nothing is empty', () => {
-    expect(listed([], '')).toEqual({});
+  test('of nothing is empty', async () => {
+    expect(await listed([], '')).toEqual({});
   });
 
-  test('says no size that nobody knows', () => {
-    expect(listed([{ path: 'a', size: null }], '')).toEqual({ files: [{ path: 'a', is_dir: false }] });
+  test('says no size that nobody knows', async () => {
+    expect(await listed([{ path: 'a', size: null }], '')).toEqual({ files: [{ path: 'a', is_dir: false }] });
   });
 
-  test('is an answer of now', () => {
-    const answer = listingAnswer(MODEL, '', 'download');
+  test('is an answer of now', async () => {
+    const answer = await listingAnswer(MODEL, '', 'download');
     expect(answer).toMatchObject({
       status: 200,
       contentType: 'application/json',
@@ -78,7 +80,7 @@ describe('a listing', () => {
   });
 });
 
-test('a file that is not there is told in MLflow’s words', () => {
+test('a file that is not there is told in MLflow’s words', async () => {
   const answer = noSuchArtifact('0/m-1/"x"', 'store');
   expect(answer).toMatchObject({ status: 404, contentType: 'application/json', source: 'store' });
   expect(JSON.parse(answer.text)).toEqual({

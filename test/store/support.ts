@@ -11,7 +11,7 @@ import { type Manifest, manifestOf } from '../../src/domain/manifest.ts';
 import { type Scope, scopeOf } from '../../src/domain/scope.ts';
 import type { ArtifactRoot, ModelVersion, VersionRoot } from '../../src/domain/version.ts';
 import type { Intake } from '../../src/store/intake/intake.ts';
-import type { FetchedRoot } from '../../src/store/records/manifests.ts';
+import type { FetchedRoot } from '../../src/store/records/manifest-file.ts';
 import type { Published } from '../../src/store/records/ref-record.ts';
 import { Store } from '../../src/store/store.ts';
 

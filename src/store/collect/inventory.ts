@@ -1,11 +1,11 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { mapBounded } from '../../policy/bounded.ts';
-import { nextSlice } from '../../policy/slices.ts';
-import { ifAbsent, readIfThere } from '../disk/durable.ts';
+import { isSliceOver, nextSlice } from '../../policy/slices.ts';
+import { ifAbsent } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
 import { bytesInWork } from '../intake/partials.ts';
-import { parseManifest } from '../records/manifests.ts';
+import { readManifest } from '../records/manifest-file.ts';
 import { readRecords } from '../records/records.ts';
 import type { Ref } from '../records/ref-record.ts';
 import type { Usage } from '../records/usage.ts';
@@ -31,7 +31,7 @@ export interface Knowledge {
 interface ManifestItem {
   readonly name: string;
   readonly snapshot: string | null;
-  readonly sha256s: readonly string[];
+  readonly blobs: readonly BlobItem[];
   readonly changedAt: number;
   /** Of the record itself. */
   readonly bytes: number;
@@ -40,11 +40,12 @@ interface ManifestItem {
 /** What the cache holds. It changes meanwhile: whoever removes anything looks again. */
 export async function takeInventory(layout: Layout, knowledge: Knowledge): Promise<Inventory> {
   const blobs = await readBlobs(layout);
-  const bySha256 = new Map(blobs.map(blob => [blob.sha256, blob]));
-  const blobsOf = ({ sha256s }: ManifestItem) => [
-    ...new Set(sha256s.flatMap(sha256 => bySha256.get(sha256) ?? [])),
-  ];
-  const manifests = await readManifests(layout);
+  const bySha256 = new Map<string, BlobItem>();
+  for (const blob of blobs) {
+    bySha256.set(blob.sha256, blob);
+    if (isSliceOver()) await nextSlice();
+  }
+  const manifests = await readManifests(layout, bySha256);
   const bySnapshot = new Map(manifests.map(item => [item.snapshot, item]));
   const usedAt = await knowledge.usage.all();
   const ids = await namesIn(layout.snapshots);
@@ -55,7 +56,7 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
     return {
       id,
       manifest: manifest?.name ?? null,
-      blobs: manifest === undefined ? [] : blobsOf(manifest),
+      blobs: manifest?.blobs ?? [],
       lastUsedAt: Math.max(builtAt, usedAt.get(id) ?? 0),
       overheadBytes: overheadOf(manifest?.bytes ?? 0),
       isSuperseded: knowledge.usage.isSuperseded(id),
@@ -66,7 +67,7 @@ export async function takeInventory(layout: Layout, knowledge: Knowledge): Promi
   const orphans = [
     ...manifests
       .filter(({ snapshot }) => isGone(snapshot))
-      .map(item => ({ path: join(layout.manifests, item.name), blobs: blobsOf(item), changedAt: null })),
+      .map(item => ({ path: join(layout.manifests, item.name), blobs: item.blobs, changedAt: null })),
     ...[...usedAt]
       .filter(([id]) => isGone(id))
       .map(([name, at]) => ({ path: join(layout.used, name), blobs: [], changedAt: at })),
@@ -126,16 +127,24 @@ export async function statBlob(layout: Layout, sha256: string): Promise<BlobItem
   return { sha256, size, links: nlink - 1, changedAt: Math.max(mtimeMs, ctimeMs) };
 }
 
-async function readManifests(layout: Layout): Promise<readonly ManifestItem[]> {
+async function readManifests(
+  layout: Layout,
+  bySha256: ReadonlyMap<string, BlobItem>,
+): Promise<readonly ManifestItem[]> {
   const entries = await ifAbsent([], readdir(layout.manifests, { withFileTypes: true }));
   const names = entries.filter(entry => entry.isFile()).map(entry => entry.name);
   return await mapBounded(names, READS_AT_ONCE, async name => {
     const path = join(layout.manifests, name);
-    const changed = await writtenAt(path);
-    const text = (await readIfThere(path)) ?? '';
-    const stored = parseManifest(text);
-    const sha256s = stored?.files.map(file => file.sha256) ?? [];
-    return { name, snapshot: stored?.snapshot ?? null, sha256s, changedAt: changed, bytes: text.length };
+    const stats = await ifAbsent(null, stat(path));
+    const stored = await readManifest(path);
+    const blobs = new Set<BlobItem>();
+    for (const { sha256 } of stored?.manifest.files ?? []) {
+      const blob = bySha256.get(sha256);
+      if (blob !== undefined) blobs.add(blob);
+      if (isSliceOver()) await nextSlice();
+    }
+    const [changed, bytes] = [stats?.mtimeMs ?? 0, stats?.size ?? 0];
+    return { name, snapshot: stored?.snapshot ?? null, blobs: [...blobs], changedAt: changed, bytes };
   });
 }
 

@@ -1,4 +1,5 @@
 import pLimit from 'p-limit';
+import { mapBounded } from '../../policy/bounded.ts';
 
 /**
  * Over all runs, since all share libuv's threads: of those that the cache's disk may hold when it hangs, the others are for
@@ -15,8 +16,13 @@ export async function settleEach<T, R>(
   items: readonly T[],
   work: (item: T, at: number) => Promise<R>,
 ): Promise<readonly PromiseSettledResult<R>[]> {
-  const own = pLimit(AT_ONCE_OF_ONE);
-  return await Promise.allSettled(items.map((item, at) => own(() => everyone(() => work(item, at)))));
+  return await mapBounded(items, AT_ONCE_OF_ONE, async (item, at): Promise<PromiseSettledResult<R>> => {
+    try {
+      return { status: 'fulfilled', value: await everyone(() => work(item, at)) };
+    } catch (reason) {
+      return { status: 'rejected', reason };
+    }
+  });
 }
 
 /** @throws the first failure, after all of them have ended */

@@ -4,8 +4,9 @@
  *   snapshots/<id>/…             one version as MLflow laid it out, hard links to blobs; complete from when it is visible
  *   models/<name>/<ref>          relative symlink to a snapshot, switched by one rename
  *   refs/<name>/<ref>.json       the ref's record
- *   state/manifests/<root>-<version>.json  what an artifact root held for one version, once that was fetched whole; `….json.doubted`
- *                                from when its files were changed, or may have been, until it has been fetched again
+ *   state/manifests/<root>-<version>.json  what an artifact root held for one version, once that was fetched whole: a line of JSON, then
+ *                                one for each file; `….json.doubted` from when its files were changed, or may have been, until it has been
+ *                                fetched again
  *   state/used/<id>              its time says when the snapshot was last found, or superseded
  *   state/scopes/<id>/…          records of other registries and of callers' own credentials, laid out as refs/
  *   state/jobs/<id>.json         asynchronous reloads, for a day after their end

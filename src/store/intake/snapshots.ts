@@ -1,21 +1,23 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { chmod, constants, copyFile, link, readdir, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { errnoOf, SidecarError } from '../../domain/errors.ts';
 import type { Manifest, ManifestFile } from '../../domain/manifest.ts';
 import type { Scope } from '../../domain/scope.ts';
 import type { VersionRoot } from '../../domain/version.ts';
+import { isSliceOver, nextSlice } from '../../policy/slices.ts';
 import { forEach } from '../disk/bulk.ts';
 import {
   ifAbsent,
   isGone,
   isMissing,
-  makeDirectory,
+  makeUnsynced,
   sync,
   temporaryName,
   unlessUnsupported,
 } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
+import { entriesOfTree } from '../disk/tree-walk.ts';
 import { Vanished } from '../disk/vanished.ts';
 import { isIntact } from './blobs.ts';
 
@@ -72,8 +74,9 @@ export class Snapshots {
   }
 
   async #layOut(base: string, files: readonly ManifestFile[]): Promise<readonly string[]> {
-    const directories = directoriesOf(base, files);
-    for (const directory of directories) await makeDirectory(directory, 0o755);
+    const directories = await directoriesOf(base, files);
+    // Each is synced at the end.
+    for (const directory of directories) await makeUnsynced(directory, 0o755);
     await forEach(files, file => this.#place(file, join(base, file.path)));
     return directories;
   }
@@ -94,8 +97,8 @@ export class Snapshots {
 
   async #isWhole(id: string, manifest: Manifest): Promise<boolean> {
     const base = this.#layout.snapshot(id);
-    const found = await readdir(base, { recursive: true, withFileTypes: true }).catch(() => null);
-    if (found?.filter(entry => !entry.isDirectory()).length !== manifest.files.length) return false;
+    const count = await countFiles(base).catch(() => null);
+    if (count !== manifest.files.length) return false;
     for (const file of manifest.files) {
       if (!(await isIntact(join(base, file.path), file))) return false;
     }
@@ -111,15 +114,29 @@ function sameName(path: string): SidecarError {
   });
 }
 
+async function countFiles(base: string): Promise<number> {
+  let count = 0;
+  for await (const _ of entriesOfTree(base)) count += 1;
+  return count;
+}
+
 /** The directory itself and all below it, each after the one that holds it. */
-function directoriesOf(base: string, files: readonly ManifestFile[]): readonly string[] {
-  const directories = new Set<string>([base]);
-  for (const file of files) {
+async function directoriesOf(base: string, files: readonly ManifestFile[]): Promise<readonly string[]> {
+  const known = new Set<string>();
+  const directories = [base];
+  for (const { path } of files) {
     const above: string[] = [];
-    for (let dir = dirname(file.path); dir !== '.'; dir = dirname(dir)) above.unshift(join(base, dir));
-    for (const dir of above) directories.add(dir);
+    // Up to the first that is known: its parents are.
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+      const dir = path.slice(0, end);
+      if (known.has(dir)) break;
+      known.add(dir);
+      above.push(dir);
+    }
+    for (const dir of above.reverse()) directories.push(join(base, dir));
+    if (isSliceOver()) await nextSlice();
   }
-  return [...directories];
+  return directories;
 }
 
 /** Another process may have built the same snapshot meanwhile. */

@@ -1,27 +1,13 @@
 import { readdir, rm, unlink } from 'node:fs/promises';
-import { z } from 'zod';
-import type { Manifest } from '../../domain/manifest.ts';
 import type { Scope } from '../../domain/scope.ts';
 import type { ArtifactRoot, VersionRoot } from '../../domain/version.ts';
-import { ifAbsent, readIfThere, writeFileDurably } from '../disk/durable.ts';
+import { inSlices } from '../../policy/slices.ts';
+import { ifAbsent, writeFileDurably } from '../disk/durable.ts';
 import { DOUBTED, type Layout } from '../disk/layout.ts';
-import { type Ref, rootOf, SnapshotId } from './ref-record.ts';
+import { type FetchedRoot, readManifest, textOf } from './manifest-file.ts';
+import { type Ref, rootOf } from './ref-record.ts';
 
-const FORMAT = 1;
-
-const StoredManifest = z.object({
-  format: z.literal(FORMAT),
-  snapshot: SnapshotId,
-  digest: z.string(),
-  bytes: z.number(),
-  files: z.array(z.object({ path: z.string(), size: z.number(), sha256: z.string() })),
-});
-
-/** A fetched artifact root: what it holds, and the snapshot made of it. */
-export interface FetchedRoot {
-  readonly manifest: Manifest;
-  readonly snapshot: string;
-}
+export type { FetchedRoot } from './manifest-file.ts';
 
 /** What artifact roots held, each for one version: that need not be fetched twice. */
 export class Manifests {
@@ -52,15 +38,9 @@ export class Manifests {
   }
 
   async #findAt(path: string): Promise<FetchedRoot | null> {
-    const text = await readIfThere(path);
-    if (text === null) return null;
-    const stored = parseManifest(text);
-    if (stored === null) {
-      await unlink(path).catch(() => undefined);
-      return null;
-    }
-    const { snapshot, files, digest, bytes } = stored;
-    return { snapshot, manifest: { files, digest, bytes } };
+    const found = await readManifest(path);
+    if (found === null) await unlink(path).catch(() => undefined);
+    return found;
   }
 
   /** What it held before its files were changed, or may have been. */
@@ -86,30 +66,6 @@ export class Manifests {
   }
 
   async saveAt(path: string, fetched: FetchedRoot): Promise<void> {
-    const stored: z.infer<typeof StoredManifest> = {
-      format: FORMAT,
-      snapshot: fetched.snapshot,
-      digest: fetched.manifest.digest,
-      bytes: fetched.manifest.bytes,
-      files: [...fetched.manifest.files],
-    };
-    await writeFileDurably(path, JSON.stringify(stored), this.#tmp, 0o600);
-  }
-}
-
-/** A record as it is on the disk; null where there is none, or it is worth nothing. */
-export async function readManifest(path: string): Promise<FetchedRoot | null> {
-  const stored = parseManifest((await readIfThere(path)) ?? '');
-  if (stored === null) return null;
-  const { snapshot, files, digest, bytes } = stored;
-  return { snapshot, manifest: { files, digest, bytes } };
-}
-
-/** Null where it is damaged. */
-export function parseManifest(text: string): z.infer<typeof StoredManifest> | null {
-  try {
-    return StoredManifest.parse(JSON.parse(text));
-  } catch {
-    return null;
+    await writeFileDurably(path, await inSlices(textOf(fetched)), this.#tmp, 0o600);
   }
 }

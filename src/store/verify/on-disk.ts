@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { formatModelUri } from '../../domain/model-uri.ts';
 import { isAbsent } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
-import { type FetchedRoot, readManifest } from '../records/manifests.ts';
+import { type FetchedRoot, readManifest } from '../records/manifest-file.ts';
 import { readRecords } from '../records/records.ts';
 import type { Published } from '../records/ref-record.ts';
 

@@ -11,7 +11,8 @@ import {
   writeFileDurably,
 } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
-import { readManifest } from '../records/manifests.ts';
+import { entriesOfTree } from '../disk/tree-walk.ts';
+import { readManifest } from '../records/manifest-file.ts';
 import { SnapshotId } from '../records/ref-record.ts';
 import { identityOf } from './inspect.ts';
 import type { Harm } from './scrub.ts';
@@ -149,11 +150,14 @@ async function intentIn(path: string): Promise<Intent> {
 
 /** Without what is a blob, too, here or in its place. */
 async function bytesBelow(path: string): Promise<number> {
-  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => []);
   let bytes = 0;
-  for (const { parentPath, name } of entries.filter(entry => entry.isFile())) {
-    const stats = await lstat(join(parentPath, name)).catch(() => null);
-    if (stats?.nlink === 1) bytes += stats.size;
+  try {
+    for await (const { path: below, entry } of entriesOfTree(path)) {
+      const stats = entry.isFile() ? await lstat(join(path, below)) : null;
+      if (stats?.nlink === 1) bytes += stats.size;
+    }
+  } catch {
+    // Somebody is taking it away.
   }
   return bytes;
 }

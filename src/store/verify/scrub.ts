@@ -1,11 +1,14 @@
-import { readdir } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import type { ManifestFile } from '../../domain/manifest.ts';
-import { manifestOf } from '../../domain/manifest.ts';
+import { type ManifestFile, manifestInSteps } from '../../domain/manifest.ts';
+import { mapBounded } from '../../policy/bounded.ts';
+import { inSlices } from '../../policy/slices.ts';
 import type { Layout } from '../disk/layout.ts';
-import { readManifest } from '../records/manifests.ts';
+import { entriesOfTree } from '../disk/tree-walk.ts';
+import { readManifest } from '../records/manifest-file.ts';
 import { damaged, type Fault, faultIn, type Inspector, identityOf } from './inspect.ts';
 import { blobsIn, publishedIn, rootsIn, type StoredRef, type StoredRoot } from './on-disk.ts';
+
+const LOOKS_AT_ONCE = 4;
 
 /** One file that is not as it should be. */
 export interface Damage {
@@ -115,9 +118,9 @@ export class Scrub {
   /** Paths of all but directories; null where there is no such directory. */
   async #namesIn(base: string): Promise<string[] | Damage | null> {
     try {
-      const entries = await readdir(base, { recursive: true, withFileTypes: true });
-      const files = entries.filter(entry => !entry.isDirectory());
-      return files.map(entry => relative(base, join(entry.parentPath, entry.name)));
+      const names: string[] = [];
+      for await (const { path } of entriesOfTree(base)) names.push(path);
+      return names;
     } catch (error) {
       const found = faultIn(error);
       return (await identityOf(base)) === null ? null : this.#damage(base, found, null);
@@ -145,7 +148,7 @@ export class Scrub {
     try {
       const files: ManifestFile[] = [];
       for (const path of names) files.push({ path, ...(await this.#inspector.contentOf(join(base, path))) });
-      const found = manifestOf(files).digest;
+      const found = (await inSlices(manifestInSteps(files))).digest;
       return found === digest ? null : damaged(`has the digest ${found} instead of ${digest}`);
     } catch (error) {
       return faultIn(error);
@@ -235,7 +238,7 @@ export class Scrub {
     for await (const root of rootsIn(this.#layout)) {
       const shared = root.manifest.files.filter(file => digests.has(file.sha256));
       const paths = shared.map(file => join(this.#layout.snapshot(root.snapshot), file.path));
-      const identities = await Promise.all(paths.map(identityOf));
+      const identities = await mapBounded(paths, LOOKS_AT_ONCE, identityOf);
       if (identities.some(identity => identity !== null && inodes.has(identity))) holders.push(root);
     }
     return holders;
