@@ -130,7 +130,9 @@ async function meet(cell: Cell, stand: Stand): Promise<Met> {
   const cold = await reload(sidecar.url, 'models:/cold/Production', { deadline_s: COLD_DEADLINE_S });
   const warmWrong = await wrongFiles(warm.outcome.path, modelFiles(`warm-${warm.outcome.version}`));
   const isRemembered =
-    cell.evil.kind === 'dns' && cell.routeClass === 'file' && warm.outcome.status === 'loaded';
+    cell.evil.kind === 'dns' &&
+    cell.routeClass === 'file' &&
+    [warm, warmAgain, cold].some(({ outcome }) => ['loaded', 'unchanged'].includes(outcome.status));
   return { cell, stand, before, warm, warmAgain, warmWrong, isRemembered, cold };
 }
 
