@@ -68,8 +68,8 @@ export class Artifacts {
       what: 'listing',
       ofVersion: found => this.#listed(found, asker),
       ofMlflow: own => this.#askForListing(own, asker),
-      ofOld: ({ version, path, ageS, stale }) => ({
-        ...listingAnswer([...version.files.values()], path, 'store'),
+      ofOld: async ({ version, path, ageS, stale }) => ({
+        ...(await listingAnswer(version.list, path, 'store')),
         ...{ ageS, stale },
       }),
       drop: () => undefined,

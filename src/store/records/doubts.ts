@@ -113,7 +113,7 @@ export class Doubts {
     for (const fetching of this.#fetching) if (isMeant(fetching)) fetching.isOutdated = true;
     const all = [...this.#published(), ...known].filter(isMeant);
     const names = new Set<string>();
-    for (const known of all) for (const name of await this.#namesOf(known)) names.add(name);
+    for (const one of all) for (const name of await this.#namesOf(one)) names.add(name);
     let isMoved = false;
     for (const name of names) isMoved = (await this.#doubt(name)) || isMoved;
     if (isMoved) await sync(this.#layout.manifests);
