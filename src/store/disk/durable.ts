@@ -1,6 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import { close as closeOf, open as openOf, readFile as readOf } from 'node:fs';
-import { chmod, mkdir, open, readlink, rename, rm, rmdir, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  lstat,
+  mkdir,
+  open,
+  readlink,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf } from '../../domain/errors.ts';
@@ -147,8 +159,10 @@ export async function readIfThere(path: string): Promise<string | null> {
   try {
     return await ifAbsent(null, readText(path));
   } catch (error) {
-    if (isOther(error)) return null;
-    throw error;
+    if (!isOther(error)) throw error;
+    // Where it is a directory above that cannot be followed, nothing is known of the file.
+    await ifAbsent(null, lstat(path));
+    return null;
   }
 }
 
