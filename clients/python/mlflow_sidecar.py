@@ -570,9 +570,9 @@ def _record_file(root: str, name: str, ref: str, uri: str) -> str:
         for letters in (rb"A-Za-z", rb"a-z")
     )
     try:
-        with open(first, encoding="utf-8") as opened:
-            return first if json.load(opened)["model_uri"] == uri or not os.path.exists(folded) else folded
-    except (OSError, ValueError, LookupError, TypeError):
+        is_ours = json.loads(_read_regular(first))["model_uri"] == uri
+        return first if is_ours or not os.path.exists(folded) else folded
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return folded if os.path.exists(folded) else first
 
 

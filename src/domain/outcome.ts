@@ -30,7 +30,12 @@ export const OutcomeSchema = z.object({
   model_id: z.string().nullable().describe('the logged model that it is of'),
   created: z.number().nullable().describe('when it was made, in seconds since 1970'),
   path: z.string().nullable().describe('the snapshot’s directory: give this to load_model'),
-  ref_path: z.string().nullable().describe('the pointer that moves; resolve it once'),
+  ref_path: z
+    .string()
+    .nullable()
+    .describe(
+      'the pointer that moves; resolve it once; null also where the file system has no symbolic links',
+    ),
   digest: z.string().nullable().describe('sha256 over the sorted lines path NUL size NUL sha256 LF'),
   files: z.number().int().nullable().describe('how many it has'),
   bytes: z.number().int().nullable().describe('how large they are'),

@@ -68,10 +68,9 @@ export class Artifacts {
       what: 'listing',
       ofVersion: found => this.#listed(found, asker),
       ofMlflow: own => this.#askForListing(own, asker),
-      ofOld: async ({ version, path, ageS, stale }) => ({
-        ...(await listingAnswer(version.list, path, 'store')),
-        ...{ ageS, stale },
-      }),
+      ofOld: async ({ version, path, ageS, stale }) => {
+        return { ...(await listingAnswer(version.list, path, 'store')), ageS, stale };
+      },
       drop: () => undefined,
     });
   }

@@ -12,7 +12,7 @@ def look(uri):
         canonical, name, ref = _parse(uri)
     except _NotPublished:
         return None
-    return [canonical, f"{_file_name(name)}/{_file_name(ref)}.json"]
+    return [canonical, "/".join(_file_name(part, rb"A-Za-z") for part in (name, ref)) + ".json"]
 
 
 json.dump([look(uri) for uri in json.load(sys.stdin)], sys.stdout)
