@@ -96,7 +96,8 @@ async function pause(
   const { opening, recovery } = breaker;
   const { back } = recovery;
   try {
-    if (isPatient !== true) return await delay(ms, budget, opening);
+    // A server that says when to come back means it.
+    if (isPatient !== true || last.retryAfterS !== null) return await delay(ms, budget, opening);
     recovery.failed(last);
     await recovery.during(() => delay(ms, budget, opening, back));
   } catch (error) {
