@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
 import { atMost } from '../support/limits.ts';
 import { loadModel } from '../support/mlflow-load.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
@@ -19,6 +20,8 @@ const ARTIFACTS = '/api/2.0/mlflow-artifacts/artifacts';
 const URI = 'models:/m/Production';
 /** More than what the system takes for a client that reads nothing. */
 const LARGE = Buffer.alloc(64 * 1024 * 1024, 'x');
+
+const Address = z.object({ artifact_uri: z.url() });
 
 /** A sidecar with one model in its cache, and a disk that hangs while it is told to. */
 async function start(more: Readonly<Record<string, Buffer>> = {}) {
@@ -53,8 +56,9 @@ async function start(more: Readonly<Record<string, Buffer>> = {}) {
     await sidecar.stop();
   });
   await reload(sidecar.url, URI);
-  const address = (path: string) =>
-    `${sidecar.url}${ARTIFACTS}/${version.downloadUri.slice('mlflow-artifacts:/'.length)}/${path}`;
+  const asked = await fetch(`${sidecar.url}/api/2.0/mlflow/model-versions/get-download-uri?name=m&version=1`);
+  const { artifact_uri } = Address.parse(await asked.json());
+  const address = (path: string) => `${artifact_uri}/${path}`;
   return { upstream, version, sidecar, address, files, hang: () => writeFile(flag, '') };
 }
 
