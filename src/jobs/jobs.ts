@@ -1,5 +1,5 @@
 import type { Caller } from '../domain/caller.ts';
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import { SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { delay, unlessRunning } from '../policy/abort.ts';
@@ -126,7 +126,7 @@ export class KeptJobs implements Jobs {
   #end(entry: Entry, outcomes: JobEnd['outcomes']): void {
     // What ended with the process, or is not wanted any more, is not the job's end.
     if (this.#stopping || this.#kept.get(entry.record.id) !== entry) return;
-    const at = this.#options.clock.now() / 1_000;
+    const at = steady(this.#options.clock) / 1_000;
     entry.record = { ...entry.record, end: { at, outcomes: [...outcomes] } };
     entry.over.resolve();
     void this.#save(entry);
@@ -147,7 +147,7 @@ export class KeptJobs implements Jobs {
   async #adopted(record: JobRecord): Promise<JobRecord | null> {
     const { records } = this.#options;
     if (record.end !== null || this.#stopping) return record;
-    const isOverdue = this.#options.clock.now() / 1_000 > record.deadline_at + OVERDUE_S;
+    const isOverdue = steady(this.#options.clock) / 1_000 > record.deadline_at + OVERDUE_S;
     const isOurs = record.process === records.process;
     const isAlive = isOurs ? false : await records.isAlive(record.process);
     const known = this.#kept.get(record.id);
@@ -161,7 +161,7 @@ export class KeptJobs implements Jobs {
   async #resume(record: JobRecord): Promise<JobRecord> {
     const { records, clock } = this.#options;
     const times = timesLeft(record, clock);
-    const deadlineAt = (clock.now() + times.deadlineAt - times.startedAt) / 1_000;
+    const deadlineAt = (steady(clock) + times.deadlineAt - times.startedAt) / 1_000;
     const resumed = {
       ...record,
       process: records.process,

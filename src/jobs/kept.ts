@@ -1,4 +1,4 @@
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import type { JobRecord } from './record.ts';
 import { type JobRecords, UNKNOWN } from './records.ts';
 
@@ -53,10 +53,10 @@ export class Kept {
     return this.#leaving.has(id);
   }
 
-  /** @param endedAt in seconds since 1970: for what has no end, and nobody will give it one; null where somebody may */
+  /** @param endedAt in steady seconds: for what has no end, and nobody will give it one; null where somebody may */
   isExpired({ end }: JobRecord, endedAt: number | null = null): boolean {
     const at = end?.at ?? endedAt;
-    return at !== null && this.#clock.now() / 1_000 - at > KEPT_S;
+    return at !== null && steady(this.#clock) / 1_000 - at > KEPT_S;
   }
 
   /** Gone at once; resolves when its record is, or when the disk takes too long. Whoever waits for it is told. */

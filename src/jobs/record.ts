@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady, steadyTime, wallTime } from '../domain/clock.ts';
 import { formatModelUri, parseModelUri } from '../domain/model-uri.ts';
 import { OutcomeSchema } from '../domain/outcome.ts';
 import type { JobRequest } from './api.ts';
@@ -8,7 +8,7 @@ import type { JobRequest } from './api.ts';
 const FORMAT = 1;
 const ModelUriText = z.string().refine(isModelUri);
 
-/** A job as it is kept on the disk. Times in seconds since 1970, durations in seconds. */
+/** A job as it is kept on the disk, with times in seconds since 1970; in memory they are steady. Durations in seconds. */
 const JobRecordSchema = z.object({
   format: z.literal(FORMAT),
   id: z.uuid(),
@@ -59,7 +59,7 @@ export function recordOf(
   { caller, uris, ...request }: JobRequest,
   { process, scope, clock }: Place,
 ): JobRecord {
-  const now = clock.now();
+  const now = steady(clock);
   const [first, ...others] = uris;
   return {
     format: FORMAT,
@@ -93,13 +93,24 @@ export function isSameTry(a: JobRecord, b: JobRecord): boolean {
 }
 
 export function serializeJob(record: JobRecord): string {
-  return `${JSON.stringify(record)}\n`;
+  const shown = (s: number) => wallTime(s * 1_000) / 1_000;
+  const { begun_at: begunAt, deadline_at: deadlineAt, end } = record;
+  const times = { begun_at: shown(begunAt), deadline_at: shown(deadlineAt) };
+  return `${JSON.stringify({ ...record, ...times, end: end === null ? null : { ...end, at: shown(end.at) } })}\n`;
 }
 
 /** Null where the text is damaged, or of another release. */
 export function parseJob(text: string): JobRecord | null {
   try {
-    return JobRecordSchema.parse(JSON.parse(text));
+    const stored = JobRecordSchema.parse(JSON.parse(text));
+    const { begun_at: begunAt, deadline_at: deadlineAt, end } = stored;
+    const begun = steadyTime(begunAt * 1_000) / 1_000;
+    return {
+      ...stored,
+      begun_at: begun,
+      deadline_at: begun + deadlineAt - begunAt,
+      end: end === null ? null : { ...end, at: steadyTime(end.at * 1_000) / 1_000 },
+    };
   } catch {
     return null;
   }

@@ -1,5 +1,5 @@
 import type { Caller } from '../domain/caller.ts';
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import { SidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { parseModelUri } from '../domain/model-uri.ts';
@@ -48,7 +48,7 @@ export async function runJob(
 /** What is left of a job's deadline; MLflow has its time to answer, however long nobody worked on it. */
 export function timesLeft(record: JobRecord, clock: Clock): Times {
   const startedAt = clock.monotonic();
-  const leftS = record.deadline_at - clock.now() / 1_000;
+  const leftS = record.deadline_at - steady(clock) / 1_000;
   // By a clock that was set back it would be more than was asked for.
   const most = Math.max(leftS, record.refresh_wait_s);
   return { startedAt, deadlineAt: startedAt + Math.min(most, record.deadline_at - record.begun_at) * 1_000 };

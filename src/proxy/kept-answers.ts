@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import pLimit from 'p-limit';
 import { z } from 'zod';
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady, steadyTime, wallTime } from '../domain/clock.ts';
 import type { Scope } from '../domain/scope.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import type { Question } from '../registry/client.ts';
@@ -42,7 +42,7 @@ const Stored = z.object({
 interface Kept {
   /** Null where MLflow said no. */
   readonly answer: Answer | null;
-  /** Milliseconds since 1970. */
+  /** In steady milliseconds. */
   readonly at: number;
   /** When it was last given to the disk. */
   readonly writtenAt: number;
@@ -88,19 +88,19 @@ export class KeptAnswers {
   keepHeard(scope: Scope, question: Question, { status, text, body }: JsonAnswer): void {
     const route = heardRoute(question);
     if (status >= 400 || route === null || text === null || !isAnswerTo(question, route, body)) return;
-    this.keep(scope, { key: keyOf(question), route }, answered(text, status), this.#clock.now());
+    this.keep(scope, { key: keyOf(question), route }, answered(text, status), steady(this.#clock));
   }
 
   /** MLflow says that there is no such thing, or that it is not for whoever asks. */
   deny(scope: Scope, key: string): void {
     const id = idOf(scope, key);
     this.#forget(id);
-    const at = this.#clock.now();
+    const at = steady(this.#clock);
     this.#remember(id, { answer: null, at, writtenAt: at });
     this.#change(store => store.answers.remove(digestOf(id)));
   }
 
-  /** When MLflow last said so, where it has said nothing else since; in milliseconds since 1970. */
+  /** When MLflow last said so, where it has said nothing else since; in steady milliseconds. */
   deniedAt(scope: Scope, key: string): number | null {
     const kept = this.#recent.get(idOf(scope, key));
     return kept !== undefined && kept.answer === null ? kept.at : null;
@@ -108,7 +108,7 @@ export class KeptAnswers {
 
   /** Whatever is there may be of before a change. @param scope null for all of them */
   expire(scope: Scope | null): void {
-    const now = this.#clock.now();
+    const now = steady(this.#clock);
     if (scope !== null && this.#freshFromOf.size < MOST_SCOPES)
       return void this.#freshFromOf.set(scope.id, now);
     this.#freshFromOf.clear();
@@ -131,7 +131,7 @@ export class KeptAnswers {
   }
 
   #aged({ answer, at }: Kept, maxAgeMs: number): Answer | null {
-    const ageMs = Math.max(0, this.#clock.now() - at);
+    const ageMs = Math.max(0, steady(this.#clock) - at);
     if (answer === null || ageMs >= maxAgeMs) return null;
     return { ...answer, source: 'kept', ageS: Math.floor(ageMs / 1_000) };
   }
@@ -162,14 +162,23 @@ export class KeptAnswers {
     const stored = text === TOO_LATE || text === null ? null : parse(text);
     if (stored === null || stored.key !== id) return null;
     const answer = answered(stored.text, stored.status, stored.type);
-    const kept = { answer, at: stored.at, writtenAt: stored.at };
+    const at = steadyTime(stored.at, this.#clock);
+    const kept = { answer, at, writtenAt: at };
     this.#remember(id, kept);
+    if (stored.at > this.#clock.now()) this.#write(id, kept);
     return kept;
   }
 
   #write(id: string, { answer, at }: Kept & { readonly answer: Answer }): void {
     const { status, text, contentType: type } = answer;
-    const stored: z.infer<typeof Stored> = { format: 1, key: id, at, status, text, type };
+    const stored: z.infer<typeof Stored> = {
+      format: 1,
+      key: id,
+      at: wallTime(at, this.#clock),
+      status,
+      text,
+      type,
+    };
     const name = digestOf(id);
     this.#change(async store => {
       await store.answers.write(name, JSON.stringify(stored));

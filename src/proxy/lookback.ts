@@ -1,4 +1,4 @@
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import { type ModelUri, modelUriIn } from '../domain/model-uri.ts';
 import type { Scope } from '../domain/scope.ts';
 import type { ModelVersion } from '../domain/version.ts';
@@ -94,7 +94,7 @@ export class Lookback {
   #usable(refs: Refs, scope: Scope, found: readonly Ref[]): readonly Given[] {
     return found.flatMap(ref => {
       const { published, uri } = ref;
-      const { usable, ageS } = fallbackOf(ref, scope, this.#maxStaleMs, this.#clock.now());
+      const { usable, ageS } = fallbackOf(ref, scope, this.#maxStaleMs, steady(this.#clock));
       const isGiven =
         published !== null && usable && ageS !== null && !refs.withdrawn.has(published.snapshot);
       return isGiven ? [{ uri, published, ageS }] : [];

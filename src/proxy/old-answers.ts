@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import type { SidecarError } from '../domain/errors.ts';
 import { Recent } from '../policy/recent.ts';
 import { REFUSED_GRACE_MS } from '../reload/case.ts';
@@ -42,7 +42,7 @@ export class OldAnswers {
   async find(read: Read, { scope }: Asker, reason: SidecarError, lookBack: LookBack): Promise<Answer | null> {
     const since = this.#refusedSince.get(scope.id);
     const isRefused = reason.code === 'access_denied' && since !== undefined;
-    if (isRefused && this.#clock.now() - since >= REFUSED_GRACE_MS) return null;
+    if (isRefused && steady(this.#clock) - since >= REFUSED_GRACE_MS) return null;
     const found = await lookBack();
     const deniedAt = this.#kept.deniedAt(scope, read.key);
     if (deniedAt !== null && !this.#isConfirmedSince(found, deniedAt)) return null;
@@ -54,7 +54,7 @@ export class OldAnswers {
 
   /** MLflow refuses the sidecar's own credential. */
   refused(read: Read, { scope }: Asker, refs: Refs | null): void {
-    const now = this.#clock.now();
+    const now = steady(this.#clock);
     if (this.#refusedSince.get(scope.id) === undefined) {
       const noted = (refs?.all(scope) ?? []).map(({ refusedAt }) => refusedAt ?? now);
       this.#refusedSince.set(scope.id, Math.min(now, ...noted));
@@ -74,7 +74,7 @@ export class OldAnswers {
 
   /** By a reload, after MLflow said "no" to a client. */
   #isConfirmedSince(found: Answer | null, deniedAt: number): boolean {
-    return found?.ageS != null && this.#clock.now() - (found.ageS + 1) * 1_000 >= deniedAt;
+    return found?.ageS != null && steady(this.#clock) - (found.ageS + 1) * 1_000 >= deniedAt;
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import { type ErrorCode, SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { TOO_LATE, within, withTimeout } from '../policy/abort.ts';
@@ -152,7 +152,12 @@ export class PassedFiles {
       if (!isAboutTheRequest(status)) throw error;
       const contentType = singleHeader(response.headers['content-type']) ?? 'text/plain';
       if (status === 404)
-        kept.keep(asker.scope, { key, route: 'artifacts' }, answered(text, status, contentType), clock.now());
+        kept.keep(
+          asker.scope,
+          { key, route: 'artifacts' },
+          answered(text, status, contentType),
+          steady(clock),
+        );
       throw new Refusal(error, { status, text, contentType });
     };
     const patience = { until: clock.monotonic() + deadlineMs, waits };

@@ -1,4 +1,4 @@
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import { withTimeout } from '../policy/abort.ts';
 import { SingleFlight } from '../policy/single-flight.ts';
@@ -39,7 +39,7 @@ export class Plain {
       // A health that hangs is asked once, however many look at it.
       const answer = await this.#asking.join(`${asker.scope.id} ${path}`, () => this.#ask(path, asker));
       if (path === 'version' && answer.status === 200)
-        kept.keep(asker.scope, { key: path, route: 'server-info' }, answer, clock.now());
+        kept.keep(asker.scope, { key: path, route: 'server-info' }, answer, steady(clock));
       return answer;
     } catch (error) {
       const old = path === 'version' ? await kept.last(asker.scope, path, maxStaleMs) : null;

@@ -1,4 +1,4 @@
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import { SidecarError, toSidecarError } from '../domain/errors.ts';
 import { TOO_LATE, within } from '../policy/abort.ts';
 import type { Patience } from '../policy/patience.ts';
@@ -158,7 +158,7 @@ export class Questions {
     const { asks, watch } = servers[read.server];
     const refs = cache.opened?.refs ?? null;
     const order = refs?.nextOrder() ?? 0;
-    const since = clock.now();
+    const since = steady(clock);
     let askedAt = 0;
     const call = {
       signal: stop,
@@ -214,7 +214,11 @@ export class Questions {
 
   #learn(body: unknown, { read, asker, order }: Put): void {
     const { interests, cache, clock } = this.#options;
-    learn({ read, body, scope: asker.scope, order, now: clock.now() }, cache.opened?.refs ?? null, interests);
+    learn(
+      { read, body, scope: asker.scope, order, now: steady(clock) },
+      cache.opened?.refs ?? null,
+      interests,
+    );
   }
 
   #noAnswer({ server }: Read, waitedMs: number, last: SidecarError | null): SidecarError {

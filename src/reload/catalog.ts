@@ -1,5 +1,5 @@
 import type { Caller } from '../domain/caller.ts';
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady, wallTime } from '../domain/clock.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri, refKey } from '../domain/model-uri.ts';
 import type { Outcome } from '../domain/outcome.ts';
@@ -126,7 +126,7 @@ export class CachedModels implements Catalog {
     const { published, confirmedAt } = ref;
     const key = refKey(ref.uri);
     const uri = formatModelUri(ref.uri);
-    const ageMs = confirmedAt === null ? null : this.#options.clock.now() - confirmedAt;
+    const ageMs = confirmedAt === null ? null : steady(this.#options.clock) - confirmedAt;
     return {
       model_uri: uri,
       ref: key.ref,
@@ -137,7 +137,7 @@ export class CachedModels implements Catalog {
       digest: published?.digest ?? null,
       files: published?.files ?? null,
       bytes: published?.bytes ?? null,
-      confirmed_at: confirmedAt === null ? null : confirmedAt / 1_000,
+      confirmed_at: confirmedAt === null ? null : wallTime(confirmedAt, this.#options.clock) / 1_000,
       age_s: ageMs === null ? null : Math.max(0, ageMs) / 1_000,
       last_outcome: this.#lastOutcomes.get(`${scope.id} ${uri}`) ?? null,
     };

@@ -1,5 +1,5 @@
 import type { Caller } from '../domain/caller.ts';
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import { toSidecarError } from '../domain/errors.ts';
 import type { EventBus, Fetched, Origin, Phases } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
@@ -113,7 +113,7 @@ export class Pipeline {
     shown: ReturnType<typeof askShown>,
   ): Promise<boolean> {
     const { refs } = store;
-    const now = this.#options.clock.now();
+    const now = steady(this.#options.clock);
     const isShown = await shown;
     if (isShown === false && !(await store.hasSnapshot(published.snapshot)))
       await refs.unpublish(wish.scope, wish.uri);
@@ -130,7 +130,7 @@ export class Pipeline {
     try {
       const resolution = await registry.resolve(wish.uri, call);
       store.refs.note(wish.scope, wish.uri, {
-        resolved: { version: resolution.version.version, at: clock.now() },
+        resolved: { version: resolution.version.version, at: steady(clock) },
       });
       progress.resolved(resolution);
       return resolution;
@@ -178,7 +178,7 @@ export class Pipeline {
         root: artifacts,
         fetchedFor: wanted.root.version,
       };
-      await store.refs.publish(wish.scope, wish.uri, published, order, clock.now());
+      await store.refs.publish(wish.scope, wish.uri, published, order, steady(clock));
       return { status: 'loaded', source } as const;
     };
     return await publish().catch((error: unknown) => {
@@ -193,7 +193,7 @@ export class Pipeline {
     const refused = toSidecarError(error).code === 'access_denied';
     const { published, refusedAt } = store.refs.get(wish.scope, wish.uri);
     if (!refused || published === null || refusedAt !== null) return;
-    store.refs.note(wish.scope, wish.uri, { refusedAt: this.#options.clock.now() });
+    store.refs.note(wish.scope, wish.uri, { refusedAt: steady(this.#options.clock) });
   }
 
   #call({ wish, origin, signal, patience }: Task, progress: RunProgress): RegistryCall {

@@ -1,5 +1,5 @@
 import type { Caller } from '../domain/caller.ts';
-import type { Clock } from '../domain/clock.ts';
+import { type Clock, steady } from '../domain/clock.ts';
 import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import type { EventBus } from '../domain/events.ts';
 import { formatModelUri, type ModelUri } from '../domain/model-uri.ts';
@@ -107,7 +107,7 @@ export class DeadlineReloader implements Reloader {
     const refused = this.#serverOf(request.uri).breaker.refusal();
     // The disk is asked while MLflow is.
     const existing = this.#existing(store, scope, request).then(before => {
-      const fallback = fallbackOf(before, scope, request.maxStaleMs, this.#options.clock.now());
+      const fallback = fallbackOf(before, scope, request.maxStaleMs, steady(this.#options.clock));
       return { before, fallback };
     });
     const hasNothing = existing.then(({ fallback }) => !fallback.usable);
@@ -220,7 +220,7 @@ export class DeadlineReloader implements Reloader {
       attempts,
       durationMs,
       breaker: worstBreaker(needed.map(({ state }) => state)),
-      now: clock.now(),
+      now: steady(clock),
     };
     const outcome = toOutcome(verdict, account, store?.layout ?? null);
     if (request.unwanted?.aborted === true) return outcome;

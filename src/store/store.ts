@@ -126,7 +126,7 @@ export class Store {
     try {
       if (access.lease !== null) await store.#quarantine.finish();
       const { refs, dropped, unreadable } = await recoverRefs(layout, own, store.#snapshots, rights);
-      for (const { scope, ref } of refs) store.refs.adopt(scope, ref);
+      for (const { scope, ref, isOfFuture } of refs) store.refs.adopt(scope, ref, isOfFuture);
       await store.doubts.recover();
       events.emit({ type: 'cache_recovered', refs: refs.length, swept: access.swept, dropped });
       const costs = costsOf(access.fileSystem);

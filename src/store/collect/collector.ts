@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import pLimit from 'p-limit';
-import type { Clock } from '../../domain/clock.ts';
+import { type Clock, wallTime } from '../../domain/clock.ts';
 import type { EventBus } from '../../domain/events.ts';
 import { formatModelUri } from '../../domain/model-uri.ts';
 import type { Scope } from '../../domain/scope.ts';
@@ -143,6 +143,7 @@ export class Collector {
   async #forget({ uri, scopeId, confirmedAt, path }: RefItem): Promise<void> {
     const { refs, own } = this.#options;
     const scope = { id: scopeId, own: scopeId === own.id };
-    if ((refs.get(scope, uri).confirmedAt ?? 0) <= (confirmedAt ?? 0)) await refs.forget(scope, uri, path);
+    const known = refs.get(scope, uri).confirmedAt ?? 0;
+    if (wallTime(known) <= (confirmedAt ?? 0)) await refs.forget(scope, uri, path);
   }
 }

@@ -1,5 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
+import { wallTime } from '../../domain/clock.ts';
 import { mapBounded } from '../../policy/bounded.ts';
 import { isSliceOver, nextSlice } from '../../policy/slices.ts';
 import { ifAbsent } from '../disk/durable.ts';
@@ -106,11 +107,17 @@ export async function readRefs(layout: Layout, knowledge: Knowledge): Promise<re
   return [...onDisk, ...unsaved.map(ref => refItem('', ref, '', false))];
 }
 
+/** Times of files are of the wall clock. */
+function wallOf(at: number | null): number | null {
+  return at === null ? null : wallTime(at);
+}
+
 function refItem(path: string, ref: Ref, scopeId: string, isExpendable: boolean): RefItem {
   const { uri, published, previous, confirmedAt } = ref;
-  const notedAt = ref.resolved?.at ?? 0;
+  const notedAt = wallOf(ref.resolved?.at ?? null) ?? 0;
   const current = published?.snapshot ?? null;
-  return { uri, scopeId, path, current, previous, confirmedAt, notedAt, isExpendable };
+  const at = wallOf(confirmedAt);
+  return { uri, scopeId, path, current, previous, confirmedAt: at, notedAt, isExpendable };
 }
 
 async function readBlobs(layout: Layout): Promise<readonly BlobItem[]> {

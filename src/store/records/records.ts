@@ -3,14 +3,14 @@ import { readdir } from 'node:fs/promises';
 import { mapBounded } from '../../policy/bounded.ts';
 import { ifAbsent, readIfThere } from '../disk/durable.ts';
 import type { Layout } from '../disk/layout.ts';
-import { parseRef, type Ref } from './ref-record.ts';
+import { type ParsedRef, parseRef } from './ref-record.ts';
 
 const READS_AT_ONCE = 16;
 
 export interface FoundRecord {
   readonly path: string;
   /** Null where the record is damaged, or something else is in its place. */
-  readonly found: { readonly ref: Ref; readonly scopeId: string } | null;
+  readonly found: ParsedRef | null;
 }
 
 /**

@@ -13,7 +13,7 @@ import { parseRef, type Ref } from './ref-record.ts';
 const LINKS_AT_ONCE = 16;
 
 export interface Recovered {
-  readonly refs: readonly { readonly scope: Scope; readonly ref: Ref }[];
+  readonly refs: readonly { readonly scope: Scope; readonly ref: Ref; readonly isOfFuture: boolean }[];
   /** Records that were damaged or named a snapshot that is gone; what they named is fetched again. */
   readonly dropped: readonly string[];
   /** Records that the disk does not give: they stay, and are read when it does. */
@@ -29,6 +29,7 @@ interface Found {
   readonly path: string;
   readonly scope: Scope;
   readonly ref: Ref;
+  readonly isOfFuture: boolean;
 }
 
 /** What recovery may do besides reading. */
@@ -62,7 +63,7 @@ export async function recoverRefs(
       continue;
     }
     const ref = await withExistingSnapshot(read.ref, there, snapshots);
-    const found = { path, scope: scopeOfRecord(read, own), ref };
+    const found = { path, scope: scopeOfRecord(read, own), ref, isOfFuture: read.isOfFuture };
     if (found.ref !== read.ref) dropped.push(relative(layout.root, path));
     const key = layout.record(found.scope, refKey(read.ref.uri));
     refs.set(key, newerOf(found, refs.get(key)));

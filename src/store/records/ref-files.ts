@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { readlink, rename, rm } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { errnoOf, type SidecarError } from '../../domain/errors.ts';
@@ -25,6 +26,9 @@ export class RefFiles {
   readonly #layout: Layout;
   readonly #tmp: string;
   readonly #readOnly: SidecarError | null;
+  /** Digests of the records that this process wrote. */
+  readonly #written = new Map<string, string>();
+  readonly #ours = new WeakSet<Ref>();
 
   /** @param readOnly why nothing can be written; null where it can */
   constructor(layout: Layout, tmp: string, readOnly: SidecarError | null) {
@@ -40,9 +44,12 @@ export class RefFiles {
 
   /** As the record has it; null where there is none of this scope. */
   async read(scope: Scope, uri: ModelUri): Promise<Ref | null> {
-    const text = await readIfThere(this.#layout.record(scope, refKey(uri)));
+    const path = this.#layout.record(scope, refKey(uri));
+    const text = await readIfThere(path);
     const found = text === null ? null : parseRef(text);
-    return found?.scopeId === scope.id ? found.ref : null;
+    if (text === null || found?.scopeId !== scope.id) return null;
+    if (digestOf(text) === this.#written.get(path)) this.#ours.add(found.ref);
+    return found.ref;
   }
 
   /** The same, but null also where its snapshot is gone. */
@@ -60,7 +67,14 @@ export class RefFiles {
     if (this.#readOnly !== null) throw this.#readOnly;
     const path = this.#layout.record(scope, refKey(ref.uri));
     if (scope.own) await this.#putAside(path, scope);
-    await inDirectory(path, () => writeFileDurably(path, serializeRef(ref, scope.id), this.#tmp, 0o444));
+    const text = serializeRef(ref, scope.id);
+    await inDirectory(path, () => writeFileDurably(path, text, this.#tmp, 0o444));
+    this.#written.set(path, digestOf(text));
+  }
+
+  /** Whether what was read is what this process wrote: then it is no news, whatever the clock says by now. */
+  isOurs(read: Ref): boolean {
+    return this.#ours.has(read);
   }
 
   /** Another process shows another registry in the same place: what it serves stays on record, and so in the cache. */
@@ -125,6 +139,7 @@ export class RefFiles {
       await removeEmpty(dirname(link));
     }
     await rm(record, { force: true });
+    this.#written.delete(record);
     // One that is filled again meanwhile stays, and whoever writes there makes it again.
     await removeEmpty(dir);
     if (dirname(dirname(dir)) === scopes) await removeEmpty(dirname(dir));
@@ -141,4 +156,8 @@ async function inDirectory(path: string, write: () => Promise<void>): Promise<vo
     await makeDirectory(dirname(path), 0o755);
     await write();
   }
+}
+
+function digestOf(text: string): string {
+  return hash('sha256', text, 'base64');
 }

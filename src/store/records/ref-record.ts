@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { steadyTime, systemClock, wallTime } from '../../domain/clock.ts';
 import { formatModelUri, type ModelUri, parseModelUri } from '../../domain/model-uri.ts';
 import { type ArtifactRoot, type ModelVersion, type VersionRoot, versionKey } from '../../domain/version.ts';
 
@@ -17,7 +18,7 @@ export interface Published {
 
 /**
  * What a URI points to. `resolved` is what MLflow last said, `published` what readers get; the two differ while a
- * download stands between them. Times in milliseconds since 1970.
+ * download stands between them. Times in steady milliseconds; on the disk they are seconds since 1970.
  */
 export interface Ref {
   readonly uri: ModelUri;
@@ -89,35 +90,45 @@ export function serializeRef(ref: Ref, scopeId: string): string {
     confirmed_at: seconds(ref.confirmedAt),
     published: ref.published,
     previous: ref.previous,
-    resolved: ref.resolved === null ? null : { ...ref.resolved, at: ref.resolved.at / 1_000 },
+    resolved: ref.resolved === null ? null : { ...ref.resolved, at: wallTime(ref.resolved.at) / 1_000 },
     refused_at: seconds(ref.refusedAt),
   };
   return `${JSON.stringify(stored, null, 2)}\n`;
 }
 
+export interface ParsedRef {
+  readonly ref: Ref;
+  readonly scopeId: string;
+  /** Whether its times were written by a clock that was wrong: the record is to be written anew. */
+  readonly isOfFuture: boolean;
+}
+
 /** The ref and the scope that its record was written for, or null where the record is damaged. */
-export function parseRef(text: string): { readonly ref: Ref; readonly scopeId: string } | null {
+export function parseRef(text: string): ParsedRef | null {
   try {
     const stored = StoredRef.parse(JSON.parse(text));
     const ref: Ref = {
       uri: parseModelUri(stored.model_uri),
       resolved:
-        stored.resolved === null ? null : { ...stored.resolved, at: Math.round(stored.resolved.at * 1_000) },
+        stored.resolved === null
+          ? null
+          : { ...stored.resolved, at: steadyTime(Math.round(stored.resolved.at * 1_000)) },
       published: stored.published,
       previous: stored.previous,
       confirmedAt: milliseconds(stored.confirmed_at),
       refusedAt: milliseconds(stored.refused_at),
     };
-    return { ref, scopeId: stored.scope };
+    const latest = 1_000 * Math.max(stored.confirmed_at ?? 0, stored.refused_at ?? 0);
+    return { ref, scopeId: stored.scope, isOfFuture: latest > systemClock.now() };
   } catch {
     return null;
   }
 }
 
 function seconds(ms: number | null): number | null {
-  return ms === null ? null : ms / 1_000;
+  return ms === null ? null : wallTime(ms) / 1_000;
 }
 
 function milliseconds(s: number | null): number | null {
-  return s === null ? null : Math.round(s * 1_000);
+  return s === null ? null : steadyTime(Math.round(s * 1_000));
 }

@@ -53,9 +53,10 @@ export class Refs {
     return ++this.#lastOrder;
   }
 
-  /** Takes over what recovery found on the disk. */
-  adopt(scope: Scope, ref: Ref): void {
-    this.#table.set({ scope, ref, order: 0 });
+  /** Takes over what recovery found on the disk. @param isToSave it is other than there */
+  adopt(scope: Scope, ref: Ref, isToSave = false): void {
+    if (isToSave) this.#note(scope, ref, 0);
+    else this.#table.set({ scope, ref, order: 0 });
   }
 
   get(scope: Scope, uri: ModelUri): Ref {
@@ -154,10 +155,7 @@ export class Refs {
     this.#note(scope, { ...ref, published, confirmedAt }, this.#order(scope, uri));
   }
 
-  /**
-   * Takes up what the disk has of a ref that gives nothing: it may have failed when it was looked at last, or another process
-   * published it since.
-   */
+  /** Takes up what the disk has of a ref that gives nothing: it may have failed, or another process published it since. */
   async recall(scope: Scope, uri: ModelUri): Promise<void> {
     await this.#adoptNewer(scope, uri);
   }
@@ -241,7 +239,8 @@ export class Refs {
   async #adoptNewer(scope: Scope, uri: ModelUri): Promise<void> {
     const found = await this.#files.readWhole(scope, uri);
     const ours = this.get(scope, uri);
-    if (found === null || (found.confirmedAt ?? 0) <= (ours.confirmedAt ?? 0)) return;
+    const isNews = (found?.confirmedAt ?? 0) > (ours.confirmedAt ?? 0);
+    if (found === null || !isNews || (ours.published !== null && this.#files.isOurs(found))) return;
     if (this.withdrawn.has(found.published?.snapshot)) return;
     const { published, previous, confirmedAt } = found;
     const ref = { ...ours, published, previous, confirmedAt };
