@@ -4,7 +4,7 @@ import { isSameVersion } from '../domain/version.ts';
 import type { Ref } from '../store/records/ref-record.ts';
 import type { ReloadRequest } from './api.ts';
 import type { Run } from './run.ts';
-import { type Fallback, judgeUnobtained, judgeUnresolved, type Verdict } from './verdict.ts';
+import { type Fallback, judgeLate, judgeUnobtained, judgeUnresolved, type Verdict } from './verdict.ts';
 
 /** How long a cached version is given while MLflow refuses the sidecar's own credential; a caller's own is not borne with. */
 export const REFUSED_GRACE_MS = 24 * 3_600_000;
@@ -67,6 +67,13 @@ export function deadlineExceeded({ request, run }: Case): SidecarError {
       hint: 'The work goes on in the background: ask again, or allow a longer deadline_s.',
     },
   );
+}
+
+/** Nothing could be given by the deadline; the run goes on. */
+export function late(c: Case): Verdict {
+  const error = deadlineExceeded(c);
+  const reason = c.run.resolution === null ? judgeLate(error, c.run.lastFailure, c.fallback) : error;
+  return { kind: 'failed', error: reason, wanted: wantedBy(c), refreshing: true };
 }
 
 /** The last good version. */

@@ -11,7 +11,7 @@ import type { Ref } from '../store/records/ref-record.ts';
 import type { Store } from '../store/store.ts';
 import type { HealthProbe } from '../upstream/health.ts';
 import type { Reloader, ReloadRequest, WorkState } from './api.ts';
-import { type Case, deadlineExceeded, fallbackOf, judge, noAnswer, stale, wantedBy } from './case.ts';
+import { type Case, deadlineExceeded, fallbackOf, judge, late, noAnswer, stale } from './case.ts';
 import { toOutcome } from './outcome.ts';
 import type { Pipeline } from './pipeline.ts';
 import { type RegistryWatch, TELLING_WAIT_MS } from './registry-watch.ts';
@@ -162,8 +162,7 @@ export class DeadlineReloader implements Reloader {
   async #obtain(c: Case): Promise<Verdict> {
     try {
       const result = await within(this.#msUntil(c.request.deadlineAt), c.run.done);
-      if (result !== TOO_LATE) return { kind: 'given', ...result };
-      return { kind: 'failed', error: deadlineExceeded(c), wanted: wantedBy(c), refreshing: true };
+      return result === TOO_LATE ? late(c) : { kind: 'given', ...result };
     } catch (error) {
       return judge(toSidecarError(error), c);
     }

@@ -43,8 +43,12 @@ export function judgeUnresolved(error: SidecarError, fallback: Fallback): Verdic
   const failed: Verdict = { kind: 'failed', error, wanted: null, refreshing: false };
   if (error.code === 'access_denied' && !fallback.ownCredential) return failed;
   if (fallback.usable) return { kind: 'stale', error, wanted: null, refreshing: false };
-  const isTooOld = (fallback.ageS ?? 0) > fallback.maxStaleS && NO_ANSWER.has(error.code);
-  return isTooOld ? { ...failed, error: tooStale(error, fallback) } : failed;
+  return isTooOld(error, fallback) ? { ...failed, error: tooStale(error, fallback) } : failed;
+}
+
+/** The deadline came before MLflow said which version is wanted. @param last why it had not */
+export function judgeLate(error: SidecarError, last: SidecarError | null, fallback: Fallback): SidecarError {
+  return last !== null && isTooOld(last, fallback) ? tooStale(error, fallback) : error;
 }
 
 /** MLflow named a version, and that one could not be had, whatever the reason. */
@@ -52,6 +56,11 @@ export function judgeUnobtained(error: SidecarError, wanted: string | null, fall
   if (fallback.usable) return { kind: 'stale', error, wanted, refreshing: false };
   if (isMissing(error.code)) return { kind: 'missing', error };
   return { kind: 'failed', error, wanted, refreshing: false };
+}
+
+/** Whether the cached version would be given, were it not too old. */
+function isTooOld(error: SidecarError, { ageS, maxStaleS }: Fallback): boolean {
+  return (ageS ?? 0) > maxStaleS && NO_ANSWER.has(error.code);
 }
 
 function tooStale(cause: SidecarError, { ageS, maxStaleS }: Fallback): SidecarError {
