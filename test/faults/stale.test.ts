@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { atMost } from '../support/limits.ts';
-import type { RecordedRequest } from '../support/scripted-mlflow.ts';
+import { type RecordedRequest, ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { GRACE_MS, modelFiles, refusedReload, reload, wrongFiles } from './harness.ts';
 import { dismantle, prepare, type Stage } from './matrix.ts';
@@ -86,10 +86,11 @@ test('what was confirmed longer ago than max_stale_s is not given', async () => 
   const { upstream, sidecar } = await stageOf(ONE_TRY);
   await upstream.setFault('registry', { kind: 'refused' });
   await delay(700);
-  const body = { model_uri: WARM, max_stale_s: 0.5 };
+  const body = { model_uri: WARM, max_stale_s: 0.5, deadline_s: 2 };
   const { outcome } = await reload(sidecar.url, WARM, body);
   expect(outcome).toMatchObject({ status: 'failed', path: null, version: null, previous_version: '1' });
-  expect(outcome.warning?.code).toBe('too_stale');
+  expect(outcome).toMatchObject({ refreshing: true, warning: { code: 'too_stale' } });
+  expect(outcome.warning?.message).toContain('connection refused');
   const refused = await refusedReload(sidecar.url, { body: { ...body, on_failure: 'fail' } });
   expect(refused.http).toBe(503);
   expect(refused.problem).toMatchObject({ code: 'too_stale', status: 'failed' });
@@ -114,10 +115,13 @@ const DUE = [
   ['mlflow_timeout', 504, { kind: 'silent' }],
   ['access_denied', 502, { kind: 'status', status: 403 }],
 ] as const;
+const ONE_TRY_OF_2_S = { ...ONE_TRY, MLFLOW_HTTP_REQUEST_TIMEOUT: '2' };
 
-test.each(DUE)('on_failure fail, nothing cached: %s is HTTP %i', async (code, status, fault) => {
-  const { upstream, sidecar } = await stageOf({ ...ONE_TRY, MLFLOW_HTTP_REQUEST_TIMEOUT: '2' });
+test.each(DUE)('on_failure fail, where nobody ever answered: %s is HTTP %i', async (code, status, fault) => {
+  const upstream = await ScriptedMlflow.start();
+  onTestFinished(() => upstream.close());
   await upstream.setFault('registry', fault);
+  const sidecar = await blank({ ...upstream.env, ...ONE_TRY_OF_2_S });
   const { http, problem, headers } = await refusedReload(sidecar.url, {
     body: { model_uri: COLD, on_failure: 'fail' },
   });
@@ -125,6 +129,26 @@ test.each(DUE)('on_failure fail, nothing cached: %s is HTTP %i', async (code, st
   expect(problem).toMatchObject({ code, status: 'failed', name: 'cold', path: null, model_uri: COLD });
   expect(headers.get('retry-after') !== null).toBe(status === 503);
 });
+
+test.each(DUE)(
+  'on_failure fail, where MLflow answered before: %s is waited out unless it is definite',
+  async (code, _, fault) => {
+    const { upstream, sidecar } = await stageOf(ONE_TRY_OF_2_S);
+    await upstream.setFault('registry', fault);
+    const { http, problem } = await refusedReload(sidecar.url, {
+      body: { model_uri: COLD, on_failure: 'fail', deadline_s: 4 },
+    });
+    const isDefinite = code === 'access_denied';
+    expect(http).toBe(isDefinite ? 502 : 504);
+    expect(problem).toMatchObject({
+      code: isDefinite ? code : 'deadline_exceeded',
+      refreshing: !isDefinite,
+      status: 'failed',
+      path: null,
+    });
+    if (!isDefinite) expect(problem).toMatchObject({ detail: expect.stringContaining('Last failure') });
+  },
+);
 
 test('on_failure fail at the deadline is 504, and with something cached 200', async () => {
   const { upstream, sidecar } = await stageOf();
