@@ -23,7 +23,7 @@ const NAMING_WAIT_S = IS_STRICT ? 1 : 2.5;
 export const WARM_DEADLINE_S = IS_STRICT ? 1.5 : 3;
 export const COLD_DEADLINE_S = IS_STRICT ? 1 : 3;
 /** Longer than all but the endless take. */
-const LAST_DEADLINE_S = 45;
+export const LAST_DEADLINE_S = 45;
 const ENDLESS_DEADLINE_S = 150;
 
 /** After the last run's end nothing may be left. */
@@ -38,6 +38,7 @@ export const IS_LONG = process.env['CHAOS'] === 'long';
 
 const LastProblem = z.looseObject({
   code: z.enum(ERROR_CODES),
+  detail: z.string(),
   path: z.null(),
   refreshing: z.boolean(),
   attempts: z.number(),
@@ -147,7 +148,8 @@ function warmFields(
 async function finish({ stand, before, ...met }: Met): Promise<Measured> {
   try {
     const last = met.isRemembered ? null : await lastOf(met.cell, stand);
-    if (last === null) {
+    // Runs wait for as long as an outage lasts.
+    if (last === null || last.code === 'deadline_exceeded') {
       await stand.calm();
       stand.upstream.hangUp();
     }

@@ -171,6 +171,18 @@ export const TROUBLES: readonly Trouble[] = [
   },
 ];
 
+const OUTAGES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'mlflow_unreachable',
+  'mlflow_error',
+  'mlflow_timeout',
+  'artifact_timeout',
+]);
+
+/** Whether a call with nothing to give waits for it to pass, since the server answered before. */
+export function isOutage({ end }: Cell): boolean {
+  return OUTAGES.has(end.code) && (end.tries > 1 || end.code === 'artifact_timeout');
+}
+
 export const ROUTE_CLASSES: readonly RouteClass[] = ['registry', 'listing', 'file'];
 
 export function cellsOf(routeClass: RouteClass): readonly Cell[] {

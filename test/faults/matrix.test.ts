@@ -8,6 +8,7 @@ import {
   COLD_DEADLINE_S,
   DEFAULT_REFRESH_WAIT_S,
   IS_LONG,
+  LAST_DEADLINE_S,
   type Measured,
   measureAll,
   REFRESH_WAIT_S,
@@ -15,7 +16,7 @@ import {
   WARM_DEADLINE_S,
 } from './matrix-measure.ts';
 import { printMatrix } from './matrix-print.ts';
-import type { Cell } from './matrix-table.ts';
+import { type Cell, isOutage } from './matrix-table.ts';
 
 /** As the HTTP interface promises them to whoever wants failures as errors. */
 const HTTP_STATUS: Readonly<Record<string, number>> = {
@@ -135,9 +136,17 @@ describe.each(EVERYWHERE)('$routeClass: $name', cell => {
 });
 
 describe.each(EVERYWHERE.filter(isWaitedFor))('$routeClass: $name is $end.code', cell => {
-  test('cold: that code when the tries are used up', () => {
+  test('cold: that code when the tries are used up, and an outage is waited out', () => {
     const { last, isRemembered } = of(cell);
     if (isRemembered) return expect(last).toBeNull();
+    if (isOutage(cell)) {
+      expect(last).toMatchObject({ code: 'deadline_exceeded', refreshing: true, http: 504 });
+      expect(last?.detail).toContain('Last failure');
+      if (cell.routeClass === 'registry') expect(last?.attempts).toBeGreaterThanOrEqual(cell.end.tries);
+      expect(last?.ms).toBeGreaterThan(LAST_DEADLINE_S * 1_000 - 50);
+      expect(last?.ms).toBeLessThan(atMost(LAST_DEADLINE_S * 1_000 + GRACE_MS));
+      return;
+    }
     const { code, tries, tryS, waitS } = cell.end;
     expect(last).toMatchObject({ code, refreshing: false, http: HTTP_STATUS[code] });
     if (cell.routeClass === 'registry') expect(last?.attempts).toBe(tries);
