@@ -2,7 +2,7 @@ import { type SidecarError, toSidecarError } from '../domain/errors.ts';
 import { delay, withTimeout } from './abort.ts';
 import { backoffMs } from './backoff.ts';
 import type { Breaker } from './breaker.ts';
-import type { Subject } from './breaker-rules.ts';
+import { isServerFault, type Subject } from './breaker-rules.ts';
 
 /** How often and how long one request is tried. Times in milliseconds. */
 export interface RetryPlan {
@@ -96,8 +96,9 @@ async function pause(
   const { opening, recovery } = breaker;
   const { back } = recovery;
   try {
-    // A server that says when to come back means it.
-    if (isPatient !== true || last.retryAfterS !== null) return await delay(ms, budget, opening);
+    // A server that says when to come back means it, and one that gives wrong bytes is there.
+    const isDown = isServerFault(last) && last.retryAfterS === null;
+    if (isPatient !== true || !isDown) return await delay(ms, budget, opening);
     recovery.failed(last);
     await recovery.during(() => delay(ms, budget, opening, back));
   } catch (error) {

@@ -1,10 +1,10 @@
 import { readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import type { ErrorCode } from '../../src/domain/errors.ts';
 import { reload } from '../faults/harness.ts';
-import { atMost } from '../support/limits.ts';
+import { atMost, SOON } from '../support/limits.ts';
 import { ScriptedMlflow } from '../support/scripted-mlflow.ts';
 import { type RunningSidecar, startSidecar } from '../support/sidecar.ts';
 import { account } from './account.ts';
@@ -97,7 +97,8 @@ async function failOnce(scene: Scene, name: string, act: Act, nth: number) {
   const given = outcome.path === null ? null : await readWhole(outcome.path);
   const left = await leftIn(scene);
   const next = (await reload(sidecar.url, uri)).outcome;
-  const shown = await readWhole(refPath(cacheDir, name));
+  // What could not be written is written soon after the disk is well.
+  const shown = await vi.waitFor(() => readWhole(refPath(cacheDir, name)), SOON);
   return { operation, wanted, outcome, given, left, next, shown };
 }
 

@@ -45,7 +45,8 @@ export async function refusedReload(url: string, call: ReloadCall) {
   return { ...answer, problem: Problem.parse(JSON.parse(answer.text)) };
 }
 
-async function post(url: string, call: ReloadCall) {
+/** One reload, whatever it is answered. */
+export async function post(url: string, call: ReloadCall) {
   const started = performance.now();
   const response = await fetch(`${url}/v1/reload`, {
     method: 'POST',

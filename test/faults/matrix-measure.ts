@@ -5,10 +5,10 @@ import { ERROR_CODES } from '../../src/domain/errors.ts';
 import { IS_STRICT } from '../support/limits.ts';
 import type { Certificates } from '../support/scripted/certificates.ts';
 import type { RouteClass } from '../support/scripted-mlflow.ts';
-import { modelFiles, type Reloaded, refusedReload, reload, wrongFiles } from './harness.ts';
+import { modelFiles, post, type Reloaded, reload, wrongFiles } from './harness.ts';
 import { type Holdings, holdingsOf, leaksOf, runsOver } from './matrix-leaks.ts';
-import { raise, type Stand, speaksTls } from './matrix-stand.ts';
-import { type Cell, ROUTE_CLASSES, squaresOf } from './matrix-table.ts';
+import { meetsOneCall, raise, type Stand, speaksTls } from './matrix-stand.ts';
+import { type Cell, isOutage, ROUTE_CLASSES, squaresOf } from './matrix-table.ts';
 
 /** Here the first trouble of `npm test` is met: with it, a disk that hangs is met by the registry. */
 const TURN = 2;
@@ -60,8 +60,11 @@ export interface Measured {
   readonly warmWrong: readonly string[];
   /** Of a model that was never loaded, with a deadline before its fetch has failed for good. */
   readonly cold: Reloaded;
-  /** Of another such model, with a deadline after that; null where it ends only when the trouble does, or never came. */
-  readonly last: Last | null;
+  /**
+   * Of another such model, with a deadline after that; null where it ends only when the trouble does, or never came. A trouble that
+   * meets one call may be over before its deadline.
+   */
+  readonly last: Last | 'loaded' | null;
   /** The trouble is with a name that was found for the listing, and that is not looked up for the files again. */
   readonly isRemembered: boolean;
   /** What was open 1 s after the last run's end that was not before. */
@@ -149,11 +152,13 @@ async function finish({ stand, before, ...met }: Met): Promise<Measured> {
   try {
     const last = met.isRemembered ? null : await lastOf(met.cell, stand);
     // Runs wait for as long as an outage lasts.
-    if (last === null || last.code === 'deadline_exceeded') {
+    if (last === null || isOutage(met.cell)) {
       await stand.calm();
       stand.upstream.hangUp();
     }
     await runsOver(stand.sidecar, 60_000);
+    // Runs that were waited for have connections that are kept.
+    if (isOutage(met.cell)) stand.upstream.hangUp();
     await delay(speaksTls(met.cell) ? SETTLE_MS + KEPT_ALIVE_MS : SETTLE_MS);
     const leaks = await lasting(() => holdingsOf(stand.sidecar, stand.probeFile), before);
     await stand.calm();
@@ -174,13 +179,15 @@ async function lasting(look: () => Promise<Holdings>, before: Holdings): Promise
   return leaks;
 }
 
-async function lastOf({ evil, end }: Cell, stand: Stand): Promise<Last | null> {
+async function lastOf(cell: Cell, stand: Stand): Promise<Measured['last']> {
+  const { evil, end } = cell;
   if (end.endless && (evil.kind === 'disk' || !IS_LONG)) return null;
   await stand.strike();
   const deadlineS = end.endless ? ENDLESS_DEADLINE_S : LAST_DEADLINE_S;
   const body = { model_uri: 'models:/frost/Production', on_failure: 'fail', deadline_s: deadlineS };
-  const { http, ms, problem } = await refusedReload(stand.sidecar.url, { body });
-  return { ...LastProblem.parse(problem), http, ms };
+  const { http, ms, text } = await post(stand.sidecar.url, { body });
+  if (http === 200 && isOutage(cell) && meetsOneCall(cell)) return 'loaded';
+  return { ...LastProblem.parse(JSON.parse(text)), http, ms };
 }
 
 /** Both models are loaded whole now, anew. */

@@ -27,6 +27,7 @@ function shown({ ms, outcome }: Reloaded): string {
 }
 
 function shownLast({ last }: Measured): string {
+  if (last === 'loaded') return ' → loaded';
   return last === null ? '' : ` → ${last.code} ${(last.ms / 1_000).toFixed(1)}`;
 }
 

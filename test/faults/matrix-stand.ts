@@ -142,7 +142,7 @@ function controls(
 }
 
 /** What sets in between the listing and the files of one call would meet the next call before its listing. */
-function meetsOneCall({ evil, routeClass }: Cell): boolean {
+export function meetsOneCall({ evil, routeClass }: Cell): boolean {
   return evil.kind === 'disk' || (routeClass === 'file' && (evil.kind === 'dns' || isOfPort(evil)));
 }
 

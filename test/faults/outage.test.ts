@@ -104,7 +104,7 @@ describe.concurrent('an outage in the middle of a first load', () => {
     const model_uris = (from: number) =>
       Array.from({ length: 100 }, (_, n) => `models:/storm-${from + n}/Production`);
     const hundred = async (from: number) => {
-      const body = JSON.stringify({ model_uris: model_uris(from), deadline_s: 20 });
+      const body = JSON.stringify({ model_uris: model_uris(from), deadline_s: 60 });
       const headers = { 'content-type': 'application/json' };
       return await (await fetch(`${url}/v1/reload`, { method: 'POST', headers, body })).text();
     };

@@ -247,7 +247,11 @@ describe('what was read by one', () => {
   });
 
   test('is given to it while MLflow is down, and to nobody else', async () => {
-    const hasty = { SIDECAR_BREAKER_FAILURES: '1', MLFLOW_HTTP_REQUEST_MAX_RETRIES: '0' };
+    const hasty = {
+      SIDECAR_BREAKER_FAILURES: '1',
+      MLFLOW_HTTP_REQUEST_MAX_RETRIES: '0',
+      SIDECAR_RELOAD_DEADLINE_S: '1',
+    };
     const other = await started({ ...upstream.env, ...hasty, SIDECAR_PROXY: 'read-only' });
     await load(other, inA);
     await settled(upstream);
@@ -258,8 +262,8 @@ describe('what was read by one', () => {
     expect(statuses(own)).toEqual([200, 200, 200, 200, 200]);
     expect(own[0]?.headers.get('x-sidecar-stale')).toMatch(/^(mlflow_unreachable|circuit_open)$/);
     expect(own.at(-1)?.text).toBe(FILES['model.pkl']);
-    for (const [who, headers] of STRANGERS) {
-      const replies = await load(other, headers);
+    const loads = STRANGERS.map(async ([who, headers]) => ({ who, replies: await load(other, headers) }));
+    for (const { who, replies } of await Promise.all(loads)) {
       expect([who, ...statuses(replies)]).toEqual([who, 424, 424, 424, 424, 424]);
       for (const { text, headers: sent } of replies) {
         expect(sent.get('x-sidecar-stale')).toBeNull();

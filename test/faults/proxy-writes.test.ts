@@ -170,10 +170,14 @@ test('a write of one’s own that got no answer may have been done: what is ther
   if (version === undefined) throw new Error('There is no version.');
   await upstream.setFault('file', { kind: 'reset' }, { when: ({ method }) => method === 'PUT' });
   const write = { method: 'PUT', path: `/artifacts/${version.root}/model.pkl`, body: 'other' };
-  expect(await send(sidecar, write)).toBe(424);
+  await upstream.setFault('listing', { kind: 'refused' });
+  // A connection that ends before the body leaves has sent nothing.
+  await until(30_000, async () => {
+    expect(await send(sidecar, write)).toBe(424);
+    return (await listing(sidecar)).headers.get('x-sidecar-stale') === null ? null : true;
+  });
   // It was done.
   upstream.models.replaceFiles(version, modelFiles('a2'));
-  await upstream.setFault('listing', { kind: 'refused' });
   for (const turn of ['once', 'again']) {
     const old = await listing(sidecar);
     expect([turn, old.status]).toEqual([turn, 200]);
