@@ -88,7 +88,7 @@ export function judge(error: SidecarError, c: Case): Verdict {
 }
 
 /** The version that MLflow named, where it is another than the published one. */
-export function wantedBy({ run: { resolution }, before }: Case): string | null {
+function wantedBy({ run: { resolution }, before }: Case): string | null {
   if (resolution === null) return null;
   const isPublished =
     before.published !== null && isSameVersion(before.published.version, resolution.version);

@@ -32,6 +32,9 @@ export interface Known {
   readonly root: ArtifactRoot;
 }
 
+/** Of as many confirmations in a row, each comes between a look at what is published and its change. */
+const MOST_TURNS = 10;
+
 /**
  * Roots whose files somebody changed, or may have changed, since they were fetched. They are fetched anew when they are wanted next;
  * until that succeeds their record says what was there before. On the disk it has another ending then.
@@ -140,13 +143,21 @@ export class Doubts {
   /** The files of a version are others than they were: whatever is published of it is of these from now on. */
   async #publish(scope: Scope, wanted: VersionRoot, { snapshot, manifest }: FetchedRoot): Promise<void> {
     const of = { snapshot, digest: manifest.digest, files: manifest.files.length, bytes: manifest.bytes };
-    for (const { scope: theirs, ref, order } of this.#refs.entries()) {
-      const { published, confirmedAt } = ref;
-      const isOfRoot =
-        theirs.id === scope.id && published !== null && isDeepStrictEqual(rootOf(published), wanted);
-      if (published === null || confirmedAt === null || !isOfRoot || published.snapshot === snapshot)
-        continue;
-      await this.#refs.publish(scope, ref.uri, { ...published, ...of }, order, confirmedAt);
+    const outdated = () =>
+      this.#refs.entries().filter(({ scope: theirs, ref: { published } }) => {
+        const isOfRoot =
+          theirs.id === scope.id && published !== null && isDeepStrictEqual(rootOf(published), wanted);
+        return isOfRoot && published.snapshot !== snapshot;
+      });
+    // A newer answer that confirms the version meanwhile is before this one: then it is shown once more.
+    for (let turn = 0; turn < MOST_TURNS; turn++) {
+      const entries = outdated();
+      if (entries.length === 0) return;
+      for (const { scope: theirs, ref, order } of entries) {
+        const { uri, published, confirmedAt } = ref;
+        if (published === null || confirmedAt === null) continue;
+        await this.#refs.publish(theirs, uri, { ...published, ...of }, order, confirmedAt);
+      }
     }
   }
 
