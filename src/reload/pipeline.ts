@@ -88,12 +88,15 @@ export class Pipeline {
     const { wish } = task;
     const order = store.refs.nextOrder();
     const call = this.#call(task, progress);
-    const shown = askShown(store, wish);
+    const asked = store.refs.get(wish.scope, wish.uri).published?.snapshot;
+    const first = askShown(store, wish);
     const resolution = await this.#resolve(store, wish, call, progress);
     const { version, fault, isGrowing } = resolution;
     const { published } = store.refs.get(wish.scope, wish.uri);
     const isSame = published !== null && isSameVersion(published.version, version);
     if (isSame && !wish.force && !isGrowing && !isInDoubt(store, wish, published)) {
+      // What the disk was asked about may have been replaced by what it has on record.
+      const shown = published.snapshot === asked ? first : first.then(() => askShown(store, wish));
       const isGiven = await this.#confirm(store, wish, { ...published, version }, order, shown);
       if (isGiven) return { status: 'unchanged', source: 'cache' };
     }
