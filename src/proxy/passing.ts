@@ -16,7 +16,7 @@ export function passedOn(answer: PassingAnswer, limits: FloorLimits, clock: Cloc
 async function* watched(answer: PassingAnswer, makeFloor: () => ProgressFloor): AsyncGenerator<Uint8Array> {
   const floor = makeFloor();
   try {
-    yield* floor.watch(answer);
+    yield* answer.pieces(rest => floor.watch(rest));
   } finally {
     floor.stop();
   }

@@ -15,7 +15,7 @@ export interface PassingAnswerOptions {
 }
 
 /** A long answer that goes on as it comes, and of which only what is wanted is read meanwhile. To be taken once, or closed. */
-export class PassingAnswer implements AsyncIterable<Uint8Array> {
+export class PassingAnswer {
   readonly length: number | null;
   readonly #options: PassingAnswerOptions;
   readonly #listeners: ((picked: unknown) => void)[] = [];
@@ -33,17 +33,20 @@ export class PassingAnswer implements AsyncIterable<Uint8Array> {
     this.#listeners.push(listener);
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+  /** @param watch of what comes from the other side, apart from the time that it is read in */
+  async *pieces(
+    watch: (rest: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>,
+  ): AsyncGenerator<Uint8Array> {
     const { first, rest } = this.#options;
     try {
       let left = this.length === null ? Number.POSITIVE_INFINITY : this.length - first.byteLength;
       if (left === 0) this.#tell();
       yield first;
-      for (let next = await rest.next(); next.done !== true; next = await rest.next()) {
-        left -= next.value.byteLength;
-        await this.#read(next.value);
+      for await (const piece of watch(rest)) {
+        left -= piece.byteLength;
+        await this.#read(piece);
         if (left === 0) this.#tell();
-        yield next.value;
+        yield piece;
       }
       this.#tell();
     } finally {
